@@ -1,0 +1,306 @@
+//! What must hold for any input at all.
+//!
+//! Each function takes bytes that nobody chose and panics if an invariant is broken. The fuzz targets are one call to
+//! a function in here, and so are unit tests. Nothing in the server calls this module.
+
+use crate::http::{Version, token};
+use crate::http1::{
+    BodyLength, BodySize, ChunkedDecoder, Framing, Limits, Piece, Rejection, Request, RequestDecoder,
+    RequestFacts, ResponseEncoder, Step, chunk,
+};
+
+/// Something a decoder told about a stream of bytes. Pieces of one body are joined.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A request's head: the bytes between its parts, put together again.
+    Head {
+        /// Method, target and version.
+        line: Vec<u8>,
+        /// All header lines as `name: value`.
+        headers: Vec<Vec<u8>>,
+        /// Its framing.
+        framing: Framing,
+    },
+    /// A decoded body.
+    Body(Vec<u8>),
+    /// The end of a message.
+    End,
+    /// The refusal that ends everything.
+    Refused(Rejection),
+    /// The stream stopped inside a message.
+    Unfinished,
+}
+
+/// Runs a decoder over the pieces of a stream.
+pub fn trace<'i>(pieces: impl IntoIterator<Item = &'i [u8]>, limits: &Limits) -> Vec<Event> {
+    let mut decoder = RequestDecoder::new();
+    let mut events = Vec::new();
+    for piece in pieces {
+        if let Err(rejection) = feed(&mut decoder, piece, limits, &mut events) {
+            assert_eq!(decoder.decode(piece, limits).err(), Some(rejection), "a rejection is final");
+            events.push(Event::Refused(rejection));
+            return events;
+        }
+    }
+    if !decoder.is_idle() {
+        events.push(Event::Unfinished);
+    }
+    events
+}
+
+/// Requests in general: however the bytes are cut, they mean the same.
+pub fn head(data: &[u8]) {
+    for limits in [Limits::default(), TIGHT] {
+        let whole = trace([data], &limits);
+        assert_eq!(whole, trace(data.chunks(1), &limits), "byte by byte");
+        assert_eq!(whole, trace(data.chunks(7), &limits), "in pieces of seven");
+        let (first, second) = data.split_at(data.len() / 2);
+        assert_eq!(whole, trace([first, b"", second], &limits), "in two halves");
+    }
+}
+
+/// The chunked coding: however the bytes are cut, they decode to the same, and what was decoded can be encoded again.
+pub fn chunked(data: &[u8]) {
+    for limits in [Limits::default(), TIGHT] {
+        let whole = decode_chunked([data], &limits);
+        assert_eq!(whole, decode_chunked(data.chunks(1), &limits), "byte by byte");
+        assert_eq!(whole, decode_chunked(data.chunks(5), &limits), "in pieces of five");
+        if let (body, Ok(Some(used))) = &whole {
+            assert!(*used <= data.len());
+            assert!(body.len() as u64 <= limits.body);
+        }
+    }
+    let mut encoded = Vec::new();
+    data.chunks(11).for_each(|piece| chunk::encode(&mut encoded, piece));
+    chunk::end(&mut encoded);
+    let expected = (data.to_vec(), Ok(Some(encoded.len())));
+    assert_eq!(decode_chunked([&encoded[..]], &Limits::default()), expected, "round trip");
+}
+
+/// Framing: `data` is the header section of a POST. What is accepted agrees with a second reading of the header lines
+/// that is slow and knows nothing but the rules.
+pub fn framing(data: &[u8]) {
+    for version in ["1.0", "1.1"] {
+        let mut input = format!("POST / HTTP/{version}\r\n").into_bytes();
+        input.extend_from_slice(data);
+        head(&input);
+        input.extend_from_slice(b"\r\n\r\n");
+        let mut decoder = RequestDecoder::new();
+        if let Ok((_, Step::Head(request))) = decoder.decode(&input, &Limits::default()) {
+            check_framing(&request);
+        }
+    }
+}
+
+/// Responses: `data` is what an application wants in a header. Whatever it is, the head it leaves is one head.
+pub fn response(data: &[u8]) {
+    let (name, value) = data.split_at(data.iter().position(|&byte| byte == b'=').unwrap_or(data.len()));
+    let mut out = Vec::new();
+    let request = RequestFacts { version: Version::Http11, keep_alive: true, head: false };
+    let mut encoder = ResponseEncoder::new(&mut out, request, 200);
+    let refused = encoder.header(name, value).is_err();
+    encoder.finish(BodySize::Known(0), DATE, false);
+    let text = out.strip_prefix(b"HTTP/1.1 200 OK\r\n").expect("the status line");
+    let lines = text.strip_suffix(b"\r\n\r\n").expect("one blank line at the end");
+    let mut others = 0usize;
+    for line in split_lines(lines) {
+        let colon = line.iter().position(|&byte| byte == b':').expect("every line has a colon");
+        let (name, value) = line.split_at(colon);
+        assert!(token::is_token(name), "a name is a token");
+        assert!(!name.iter().any(u8::is_ascii_uppercase), "a name is in lower case");
+        assert!(value.iter().all(|&byte| byte == b'\t' || (byte >= b' ' && byte != 0x7f)), "a value is text");
+        others += usize::from(!matches!(name, b"content-length" | b"date"));
+    }
+    assert!(others == 0 || !refused, "nothing of a refused header is written");
+}
+
+fn feed(
+    decoder: &mut RequestDecoder,
+    mut rest: &[u8],
+    limits: &Limits,
+    events: &mut Vec<Event>,
+) -> Result<(), Rejection> {
+    loop {
+        let (consumed, step) = decoder.decode(rest, limits)?;
+        assert!(consumed <= rest.len(), "consumed more than there was");
+        match step {
+            Step::NeedMore => {
+                assert_eq!(consumed, rest.len(), "left input behind");
+                return Ok(());
+            }
+            Step::Head(request) => events.push(head_event(&request)),
+            Step::Body(data) => push_body(events, data),
+            Step::End => events.push(Event::End),
+        }
+        rest = &rest[consumed..];
+    }
+}
+
+fn push_body(events: &mut Vec<Event>, data: &[u8]) {
+    assert!(!data.is_empty(), "an empty piece of body");
+    match events.last_mut() {
+        Some(Event::Body(body)) => body.extend_from_slice(data),
+        _ => events.push(Event::Body(data.to_vec())),
+    }
+}
+
+fn head_event(request: &Request) -> Event {
+    let head = &request.head;
+    check_head(request);
+    Event::Head {
+        line: [head.method(), head.target(), head.version().as_str().as_bytes()].join(&b' '),
+        headers: head.headers().map(|(name, value)| [name, value].join(&b": "[..])).collect(),
+        framing: request.framing,
+    }
+}
+
+fn check_head(request: &Request) {
+    let head = &request.head;
+    assert!(token::is_token(head.method()), "a method is a token");
+    assert!(!head.target().is_empty());
+    assert!(head.path().starts_with(b"/") || (head.path() == b"*" && head.method() == b"OPTIONS"));
+    assert!(!head.path().contains(&b'?'));
+    for part in [head.target(), head.path(), head.query()] {
+        assert!(
+            !part.iter().any(|&byte| byte <= b' ' || byte == 0x7f || byte == b'#'),
+            "a target is visible bytes"
+        );
+    }
+    assert_eq!(head.headers().count(), head.header_count());
+    for (name, value) in head.headers() {
+        assert!(token::is_token(name), "a name is a token");
+        assert_eq!(token::trim(value), value, "a value is trimmed");
+        assert!(!value.iter().any(|&byte| (byte < b' ' && byte != b'\t') || byte == 0x7f), "a value is text");
+    }
+    assert!(head.host().is_some() || head.version() == Version::Http10);
+}
+
+/// The body of some chunks, and how many bytes they took: `None` if they are not complete.
+fn decode_chunked<'i>(
+    pieces: impl IntoIterator<Item = &'i [u8]>,
+    limits: &Limits,
+) -> (Vec<u8>, Result<Option<usize>, Rejection>) {
+    let mut decoder = ChunkedDecoder::new();
+    let mut body = Vec::new();
+    let mut used = 0;
+    for mut rest in pieces {
+        loop {
+            match decoder.decode(rest, limits) {
+                Err(rejection) => return (body, Err(rejection)),
+                Ok((consumed, piece)) => {
+                    assert!(consumed <= rest.len(), "consumed more than there was");
+                    used += consumed;
+                    rest = &rest[consumed..];
+                    match piece {
+                        Piece::NeedMore => break,
+                        Piece::Data(data) => body.extend_from_slice(data),
+                        Piece::End => return (body, Ok(Some(used))),
+                    }
+                }
+            }
+        }
+        assert!(rest.is_empty(), "left input behind");
+    }
+    (body, Ok(None))
+}
+
+fn check_framing(request: &Request) {
+    let head = &request.head;
+    let values = |wanted: &str| -> Vec<String> {
+        head.headers()
+            .filter(|(name, _)| name.eq_ignore_ascii_case(wanted.as_bytes()))
+            .map(|(_, value)| value.iter().map(|&byte| char::from(byte)).collect())
+            .collect()
+    };
+    let lengths = values("content-length");
+    let codings = values("transfer-encoding").join(",").to_ascii_lowercase();
+    let expected = match &lengths[..] {
+        [] if codings.is_empty() => BodyLength::Empty,
+        [] => {
+            assert_eq!(codings, "chunked");
+            assert_eq!(head.version(), Version::Http11);
+            BodyLength::Chunked
+        }
+        [length] => {
+            assert!(codings.is_empty() && length.bytes().all(|byte| byte.is_ascii_digit()));
+            match length.parse().expect("an accepted length is a number") {
+                0 => BodyLength::Empty,
+                length => BodyLength::Length(length),
+            }
+        }
+        _ => panic!("several lengths were accepted"),
+    };
+    assert_eq!(request.framing.body, expected);
+
+    let options = values("connection").join(",").to_ascii_lowercase();
+    let has = |wanted: &str| options.split(',').any(|option| option.trim_matches([' ', '\t']) == wanted);
+    let persistent = head.version() == Version::Http11 || has("keep-alive");
+    assert_eq!(request.framing.keep_alive, persistent && !has("close"));
+
+    let hosts = values("host");
+    assert!(hosts.len() == 1 || (hosts.is_empty() && head.version() == Version::Http10));
+    assert!(!request.framing.expect_continue || !values("expect").is_empty());
+}
+
+fn split_lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    bytes.split(|&byte| byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line))
+}
+
+/// Limits that short inputs reach.
+pub const TIGHT: Limits = Limits { line: 40, head: 90, headers: 3, body: 24 };
+
+const DATE: &[u8] = b"Mon, 23 Nov 2026 06:53:47 GMT";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_of_every_kind_pass() {
+        for data in [
+            &b""[..],
+            b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+            b"\r\nGET http://a/?b HTTP/1.0\r\n\r\nOPTIONS * HTTP/1.1\r\nHost: y\r\nContent-Length: 3\r\n\r\nabcGET",
+            b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5;a=\"b\"\r\nhello\r\n0\r\nX: y\r\n\r\n",
+            b"\x16\x03\x01\x02\x00",
+        ] {
+            head(data);
+        }
+    }
+
+    #[test]
+    fn chunks_of_every_kind_pass() {
+        for data in [
+            &b""[..],
+            b"0\r\n\r\n",
+            b"5;a=b\r\nhello\r\n0\r\nX: y\r\n\r\nrest",
+            b"fffffffffffffff0\r\nhi",
+            b"x",
+        ] {
+            chunked(data);
+        }
+    }
+
+    #[test]
+    fn header_sections_of_every_kind_pass() {
+        for data in [
+            &b""[..],
+            b"Host: x",
+            b"Host: x\r\nContent-Length: 4\r\nConnection: a, close",
+            b"Host: x\r\nTransfer-Encoding: Chunked\r\nExpect: 100-continue",
+            b"Connection: keep-alive",
+            b"Host: x\r\nContent-Length: 0\r\nContent-Length: 0",
+        ] {
+            framing(data);
+        }
+    }
+
+    #[test]
+    fn response_headers_of_every_kind_pass() {
+        for data in
+            [&b""[..], b"X-A=1", b"X-A\r\nX-B=1", b"x=a\nb", b"x=a\r\nb", b"x=\0", b"content-length=7", b"=x"]
+        {
+            response(data);
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! The head of one request: one buffer with the bytes as they came, and where its parts lie in it.
+//!
+//! A head owns its bytes, so it can be moved to another thread together with the job of answering it.
+
+use super::Version;
+
+/// A part of a head: where it starts and how long it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Span {
+    start: u32,
+    len: u32,
+}
+
+impl Span {
+    /// The span of `part` inside `whole`. The caller took `part` out of `whole`; a slice from elsewhere gives a
+    /// span that reads as empty or as other bytes, but never reads outside.
+    #[inline]
+    pub fn of(whole: &[u8], part: &[u8]) -> Span {
+        let start = (part.as_ptr() as usize).wrapping_sub(whole.as_ptr() as usize);
+        debug_assert!(start.checked_add(part.len()).is_some_and(|end| end <= whole.len()));
+        Span { start: start as u32, len: part.len() as u32 }
+    }
+
+    /// The bytes of this span; empty if it does not lie inside `whole`.
+    #[inline]
+    pub fn of_bytes(self, whole: &[u8]) -> &[u8] {
+        let (start, len) = (self.start as usize, self.len as usize);
+        whole.get(start..start.saturating_add(len)).unwrap_or_default()
+    }
+}
+
+/// Where one header line keeps its name and its value.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct HeaderSpan {
+    /// The name as received.
+    pub name: Span,
+    /// The value without the blanks around it.
+    pub value: Span,
+}
+
+/// What the request line says, as spans of the whole head.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct RequestLine {
+    pub(crate) version: Version,
+    /// The length of the line, line end included: where the header lines start.
+    pub(crate) len: usize,
+    pub(crate) method: Span,
+    pub(crate) target: Span,
+    /// Empty only for an absolute-form target without a path, which stands for "/".
+    pub(crate) path: Span,
+    pub(crate) query: Span,
+    /// The authority of an absolute-form target, else empty.
+    pub(crate) authority: Span,
+}
+
+/// The head of a request.
+///
+/// Invariant: what is in here went through the decoder, so the method is a token, every name is a token, and no value
+/// holds a control byte except a tab.
+#[derive(Clone, Debug)]
+pub struct RequestHead {
+    bytes: Vec<u8>,
+    headers: Vec<HeaderSpan>,
+    line: RequestLine,
+}
+
+impl RequestHead {
+    pub(crate) fn new(bytes: Vec<u8>, line: RequestLine, headers: Vec<HeaderSpan>) -> RequestHead {
+        RequestHead { bytes, headers, line }
+    }
+
+    /// The method, in the case it was sent in.
+    pub fn method(&self) -> &[u8] {
+        self.line.method.of_bytes(&self.bytes)
+    }
+
+    /// The path without the query: "*" for the asterisk form, "/" if an absolute-form target had none.
+    pub fn path(&self) -> &[u8] {
+        match self.line.path.of_bytes(&self.bytes) {
+            b"" => b"/",
+            path => path,
+        }
+    }
+
+    /// What follows the first question mark of the target; empty if there is none.
+    pub fn query(&self) -> &[u8] {
+        self.line.query.of_bytes(&self.bytes)
+    }
+
+    /// The whole target as received.
+    pub fn target(&self) -> &[u8] {
+        self.line.target.of_bytes(&self.bytes)
+    }
+
+    /// The version of the request line.
+    pub fn version(&self) -> Version {
+        self.line.version
+    }
+
+    /// All header lines in the order they came, Host and the hop-by-hop ones included. Names are as received, values
+    /// are without the blanks around them.
+    #[inline]
+    pub fn headers(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.headers
+            .iter()
+            .map(|header| (header.name.of_bytes(&self.bytes), header.value.of_bytes(&self.bytes)))
+    }
+
+    /// The value of the first header line of that name, in any case.
+    pub fn header(&self, name: &str) -> Option<&[u8]> {
+        self.headers()
+            .find(|(candidate, _)| candidate.eq_ignore_ascii_case(name.as_bytes()))
+            .map(|(_, value)| value)
+    }
+
+    /// The number of header lines.
+    pub fn header_count(&self) -> usize {
+        self.headers.len()
+    }
+
+    /// The host and port the client wants to reach. The authority of an absolute-form target wins over the Host line
+    /// (RFC 9112 section 3.2.2). `None` only for HTTP/1.0.
+    pub fn host(&self) -> Option<&[u8]> {
+        match self.line.authority.of_bytes(&self.bytes) {
+            b"" => self.header("host"),
+            authority => Some(authority),
+        }
+    }
+
+    /// True if the answer must not have a body because of the method.
+    pub fn is_head(&self) -> bool {
+        self.method() == b"HEAD"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http1::{Limits, RequestDecoder, Step};
+
+    fn head(text: &str) -> RequestHead {
+        match RequestDecoder::new().decode(text.as_bytes(), &Limits::default()) {
+            Ok((_, Step::Head(request))) => request.head,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn parts_are_found() {
+        let head =
+            head("GET /a?b=c HTTP/1.1\r\nX_A: 1\r\nHost: h:1\r\nx-a:\t 2 \t\r\nX-A: 3\r\nEmpty:\r\n\r\n");
+        assert_eq!(head.method(), b"GET");
+        assert_eq!(head.target(), b"/a?b=c");
+        assert_eq!(head.path(), b"/a");
+        assert_eq!(head.query(), b"b=c");
+        assert_eq!(head.version(), Version::Http11);
+        assert_eq!(head.host(), Some(&b"h:1"[..]));
+        assert_eq!(head.header("X-a"), Some(&b"2"[..]));
+        assert_eq!(head.header("empty"), Some(&b""[..]));
+        assert_eq!(head.header("nothing"), None);
+        assert_eq!(head.header_count(), 5);
+        assert!(!head.is_head());
+        // F-18: names stay as they came, so that the mapping can tell X_A from X-A.
+        let names: Vec<&[u8]> = head.headers().map(|(name, _)| name).collect();
+        assert_eq!(names, [&b"X_A"[..], b"Host", b"x-a", b"X-A", b"Empty"]);
+    }
+
+    #[test]
+    fn rfc_9112_3_2_2_the_authority_of_the_target_wins() {
+        let head = head("HEAD http://Other:81 HTTP/1.1\r\nHost: h\r\n\r\n");
+        assert_eq!(head.host(), Some(&b"Other:81"[..]));
+        assert_eq!(head.path(), b"/");
+        assert_eq!(head.query(), b"");
+        assert!(head.is_head());
+    }
+
+    #[test]
+    fn http_1_0_may_have_no_host() {
+        let head = head("OPTIONS * HTTP/1.0\r\n\r\n");
+        assert_eq!(head.host(), None);
+        assert_eq!(head.path(), b"*");
+        assert_eq!(head.headers().count(), 0);
+    }
+
+    #[test]
+    fn spans_never_read_outside() {
+        let whole = b"0123456789";
+        assert_eq!(Span::of(whole, &whole[3..5]).of_bytes(whole), b"34");
+        assert_eq!(Span::of(whole, &whole[10..]).of_bytes(whole), b"");
+        assert_eq!(Span { start: 3, len: u32::MAX }.of_bytes(whole), b"");
+        assert_eq!(Span { start: 11, len: 0 }.of_bytes(whole), b"");
+    }
+}

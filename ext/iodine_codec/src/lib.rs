@@ -1,0 +1,18 @@
+//! Bytes become values and values become bytes: everything of HTTP that can be decided without a socket.
+//!
+//! This crate knows no socket, no clock (the date is an argument), no thread and no Ruby. What is hard to get right
+//! lives here, because here it can be tested from tables, cut at every byte and fuzzed.
+//!
+//! - [`http`]: meanings that every version of HTTP shares: heads, statuses, authorities, forwarded schemes.
+//! - [`http1`]: the bytes of HTTP/1: the request decoder, the response encoder and the chunked coding.
+//! - [`access_log`]: the line written for each answered request.
+//! - [`check`]: what must hold for any input at all; the fuzz targets call it, and so do unit tests.
+//!
+//! Invariant of the whole crate: no byte from the wire can make it panic, and the way the bytes were cut into reads
+//! never changes what they mean.
+#![forbid(unsafe_code)]
+
+pub mod access_log;
+pub mod check;
+pub mod http;
+pub mod http1;

@@ -1,0 +1,213 @@
+//! `Command`: all that anyone ever asks of the reactor, and the [`Handle`] by which they ask.
+
+use crate::conn::{ConnHandle, ConnId};
+use crate::job::Root;
+use crate::link::Link;
+use crate::listener::Listener;
+use crate::notice::Notices;
+use crate::queue::JobQueue;
+use crossbeam_queue::SegQueue;
+use mio::unix::SourceFd;
+use mio::{Registry, Waker};
+use std::os::fd::RawFd;
+use std::sync::atomic::{
+    AtomicBool, AtomicUsize,
+    Ordering::{Relaxed, SeqCst},
+    fence,
+};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// A request to the reactor.
+#[derive(Debug)]
+pub enum Command {
+    /// Write the answers that app threads have left with [`Handle::leave_unwritten`].
+    Flush,
+    /// The connection's socket takes no more; watch that the client reads on.
+    Blocked(ConnId),
+    /// The connection has room for more requests, or what it waited for is done.
+    Resume(ConnId),
+    /// The last answer is written; read what still comes, for a while, and close.
+    Linger(ConnId),
+    /// The connection's socket is closed or given away.
+    Closed(ConnId),
+    /// Jobs may be pushed again after the queue was full.
+    QueueHasRoom,
+    /// Serve a listener.
+    Listen(Arc<Listener>),
+    /// Master: look after a worker's link.
+    Adopt {
+        /// The worker's place.
+        slot: usize,
+        /// The master's end.
+        link: Link,
+    },
+    /// Master: ask the worker in this place to end.
+    StopWorker(usize),
+    /// Worker: tell the master that this worker serves.
+    Ready,
+    /// Run a block after a while, once or repeatedly.
+    AddTimer(Timer),
+    /// A timer's block has run.
+    TimerDone(u64),
+    /// There are `on_idle` blocks: a [`crate::Job::Idle`] is wanted when there is nothing to do.
+    WantIdle,
+    /// Accept no more, close what is idle, finish the rest until the instant given.
+    Shutdown(Instant),
+    /// End the reactor.
+    Exit,
+}
+
+/// A block to run later.
+#[derive(Clone, Copy, Debug)]
+pub struct Timer {
+    /// The block.
+    pub root: Root,
+    /// From now, and between repetitions.
+    pub every: Duration,
+    /// Times to run; `None` for ever.
+    pub times: Option<u64>,
+}
+
+/// The way to a reactor from any thread; clones share it.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    commands: SegQueue<Command>,
+    /// Whether the reactor is in its poll, or about to be: only then a wake-up costs a system call.
+    asleep: AtomicBool,
+    waker: Waker,
+    registry: Registry,
+    draining: AtomicBool,
+    jobs: JobQueue,
+    notices: Notices,
+    /// Connections with answers that nobody writes yet. Bounded by the connections there are.
+    unwritten: Mutex<Vec<ConnHandle>>,
+    unwritten_count: AtomicUsize,
+}
+
+impl Handle {
+    pub(crate) fn new(waker: Waker, registry: Registry, jobs: JobQueue, notices: Notices) -> Handle {
+        Handle {
+            shared: Arc::new(Shared {
+                commands: SegQueue::new(),
+                asleep: AtomicBool::new(false),
+                waker,
+                registry,
+                draining: AtomicBool::new(false),
+                jobs,
+                notices,
+                unwritten: Mutex::default(),
+                unwritten_count: AtomicUsize::new(0),
+            }),
+        }
+    }
+
+    /// Asks for `command`, at once.
+    pub fn send(&self, command: Command) {
+        self.shared.commands.push(command);
+        self.wake();
+    }
+
+    /// Asks for `command` when the reactor next has something to do anyway; at once when the server is ending, because
+    /// then the reactor waits for connections to be gone.
+    pub fn send_lazily(&self, command: Command) {
+        self.shared.commands.push(command);
+        if self.is_draining() {
+            self.wake();
+        }
+    }
+
+    /// Wakes the reactor: one system call per sleep, however many ask.
+    pub fn wake(&self) {
+        // Either this sees that the reactor sleeps, or the reactor, before it sleeps, sees what this is about.
+        fence(SeqCst);
+        if self.shared.asleep.swap(false, SeqCst) {
+            // It fails only when the poller is gone, and then nobody sleeps in it.
+            let _ = self.shared.waker.wake();
+        }
+    }
+
+    /// Remembers that `conn` has an answer to write. It is for the app thread to write it soon, or to ask for
+    /// [`Command::Flush`]; when it is held up by a job instead, the reactor writes it.
+    pub fn leave_unwritten(&self, conn: &ConnHandle) {
+        let mut unwritten = self.lock_unwritten();
+        // Pipelined requests answer one after the other.
+        if unwritten.last().is_none_or(|last| !Arc::ptr_eq(last, conn)) {
+            unwritten.push(conn.clone());
+            self.shared.unwritten_count.store(unwritten.len(), Relaxed);
+        }
+    }
+
+    /// Connections left by [`Handle::leave_unwritten`].
+    pub fn unwritten(&self) -> usize {
+        self.shared.unwritten_count.load(Relaxed)
+    }
+
+    /// Writes what was left to be written. Without the GVL.
+    pub fn write_unwritten(&self) {
+        if self.unwritten() == 0 {
+            return;
+        }
+        let conns = {
+            let mut unwritten = self.lock_unwritten();
+            self.shared.unwritten_count.store(0, Relaxed);
+            std::mem::take(&mut *unwritten)
+        };
+        for conn in conns {
+            conn.flush();
+        }
+    }
+
+    fn lock_unwritten(&self) -> MutexGuard<'_, Vec<ConnHandle>> {
+        self.shared.unwritten.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The jobs that wait for the application.
+    pub fn jobs(&self) -> &JobQueue {
+        &self.shared.jobs
+    }
+
+    /// What the reactor has to say to the thread that started it.
+    pub fn notices(&self) -> &Notices {
+        &self.shared.notices
+    }
+
+    /// Whether the server is ending: answers then close their connections.
+    pub fn is_draining(&self) -> bool {
+        self.shared.draining.load(SeqCst)
+    }
+
+    pub(crate) fn set_draining(&self) {
+        self.shared.draining.store(true, SeqCst);
+    }
+
+    /// The poller forgets a socket that is about to be given away. Before that, because later its number may be
+    /// somebody else's.
+    pub(crate) fn forget_socket(&self, fd: RawFd) {
+        let _ = self.shared.registry.deregister(&mut SourceFd(&fd));
+    }
+
+    pub(crate) fn next_command(&self) -> Option<Command> {
+        self.shared.commands.pop()
+    }
+
+    /// Says that the reactor is about to sleep. False when commands wait: then it must not.
+    pub(crate) fn prepare_sleep(&self) -> bool {
+        self.shared.asleep.store(true, SeqCst);
+        fence(SeqCst);
+        if self.shared.commands.is_empty() {
+            return true;
+        }
+        self.shared.asleep.store(false, SeqCst);
+        false
+    }
+
+    pub(crate) fn woke(&self) {
+        self.shared.asleep.store(false, SeqCst);
+    }
+}

@@ -1,0 +1,74 @@
+//! Settings as checked: what listeners, connections and the reactor go by. Built by the bridge from what users gave.
+
+use crate::job::Root;
+use crate::sys::Board;
+use iodine_codec::http1::Limits;
+use std::time::Duration;
+
+/// What one listener serves, and how.
+#[derive(Debug)]
+pub struct Service {
+    /// The application, as the bridge knows it.
+    pub app: Root,
+    /// How HTTP is spoken here.
+    pub http: HttpConfig,
+    /// The port that requests without one in `Host` are taken to mean; `None` for Unix sockets.
+    pub port: Option<u16>,
+}
+
+/// How HTTP is spoken by one listener.
+#[derive(Clone, Debug)]
+pub struct HttpConfig {
+    /// Sizes beyond which a request is refused.
+    pub limits: Limits,
+    /// How long a connection may stay open with no request on it.
+    pub keep_alive: Duration,
+    /// How long a request head may take from its first byte to its last.
+    pub head_timeout: Duration,
+    /// How long a body may take. There is as much time again after each in which it came at [`MIN_RATE`].
+    pub body_timeout: Duration,
+    /// How long a client may take to read an answer; again as above.
+    pub write_timeout: Duration,
+    /// Bodies up to this many bytes stay in memory; longer ones go to an unlinked temporary file.
+    pub body_memory: usize,
+    /// Whether each answer gets a line in the log.
+    pub log: bool,
+}
+
+impl Default for HttpConfig {
+    fn default() -> HttpConfig {
+        HttpConfig {
+            limits: Limits::default(),
+            keep_alive: Duration::from_secs(40),
+            head_timeout: Duration::from_secs(30),
+            body_timeout: Duration::from_secs(30),
+            write_timeout: Duration::from_secs(30),
+            body_memory: 512 * 1024,
+            log: false,
+        }
+    }
+}
+
+/// A body or an answer that moves slower than this many bytes a second runs into its timeout: dripping does not keep a
+/// connection for ever, and neither do bytes that came in a hurry before it stopped, while a slow honest client may take
+/// its time.
+pub const MIN_RATE: u64 = 1024;
+
+/// What one reactor goes by.
+#[derive(Clone, Debug)]
+pub struct ReactorConfig {
+    /// Connections beyond this number are refused with a 503.
+    pub max_connections: usize,
+    /// Descriptors that must stay free for the application; connections beyond are refused with a 503.
+    pub reserved_descriptors: u64,
+    /// Jobs that may wait for the application before sockets are no longer read.
+    pub max_jobs: usize,
+    /// The place of this worker on the board that all workers share; `None` for a single process.
+    pub place: Option<(Board, usize)>,
+}
+
+impl Default for ReactorConfig {
+    fn default() -> ReactorConfig {
+        ReactorConfig { max_connections: 131_072, reserved_descriptors: 64, max_jobs: 16_384, place: None }
+    }
+}

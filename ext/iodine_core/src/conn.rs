@@ -1,0 +1,350 @@
+//! The half of a connection that the reactor and the app threads share: socket, outbox, and the lane of its jobs.
+//!
+//! One small lock guards all of it. It is held for a read or a write of a non-blocking socket at the longest, and never
+//! while Ruby runs.
+
+use crate::command::{Command, Handle};
+use crate::config::Service;
+use crate::job::Job;
+use crate::outbox::{Outbox, Piece};
+use crate::stream::{Moved, Stream};
+use std::collections::VecDeque;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+/// Bytes that may wait to be written before no more requests of the connection are taken.
+const UNWRITTEN: usize = 256 * 1024;
+
+/// Names a connection; harmless once stale.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ConnId {
+    /// Its place in the reactor's table.
+    pub slot: u32,
+    /// Which of the connections that had this place.
+    pub generation: u32,
+}
+
+/// The other end of a connection.
+#[derive(Clone, Debug)]
+pub enum Peer {
+    /// A TCP client.
+    Tcp(SocketAddr),
+    /// A client of the Unix socket at this path.
+    Unix(Arc<str>),
+}
+
+/// The peer's address as `REMOTE_ADDR` and the log show it: IPv4 clients of a dual-stack socket appear as IPv4.
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Peer::Tcp(address) => match address.ip() {
+                IpAddr::V6(ip) => match ip.to_ipv4_mapped() {
+                    Some(ip) => ip.fmt(f),
+                    None => ip.fmt(f),
+                },
+                IpAddr::V4(ip) => ip.fmt(f),
+            },
+            Peer::Unix(path) => f.write_str(path),
+        }
+    }
+}
+
+/// What everyone but the reactor holds of a connection; clones share it.
+pub type ConnHandle = Arc<Shared>;
+
+/// See [`ConnHandle`].
+#[derive(Debug)]
+pub struct Shared {
+    id: ConnId,
+    peer: Peer,
+    /// The address of the peer as text: every request wants it.
+    peer_text: Box<str>,
+    service: Arc<Service>,
+    handle: Handle,
+    io: Mutex<Io>,
+}
+
+/// What is behind the lock.
+#[derive(Debug)]
+pub struct Io {
+    /// Invariant: `None` once closed or given away, and then for ever.
+    pub(crate) stream: Option<Stream>,
+    pub(crate) outbox: Outbox,
+    /// Requests that wait for the one before them.
+    lane: VecDeque<Job>,
+    /// Requests dispatched and not yet answered.
+    pub(crate) in_flight: u32,
+    pub(crate) closing: Closing,
+    /// The client has said that it sends nothing behind the last request dispatched.
+    pub(crate) client_ends: bool,
+    /// The reactor wants [`Command::Resume`] as soon as no more than so many requests are in flight and there is room
+    /// for more answers.
+    pub(crate) resume_at: Option<u32>,
+    /// When the last answer was ready.
+    pub(crate) answered: Option<Instant>,
+    /// The request at work, so that a hijack that comes too late is noticed.
+    at_work: Option<u64>,
+    sequence: u64,
+    hijacked: bool,
+}
+
+/// What is to become of the connection once the outbox is empty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Closing {
+    /// It stays.
+    No,
+    /// Close it: the client expects no more.
+    Plain,
+    /// Say that no more will come, but read on for a while: closing with unread input resets the connection, and the
+    /// client might lose the answer (RFC 9112 section 9.6).
+    Linger,
+}
+
+/// What [`Shared::flush`] came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flushed {
+    /// Nothing waits any more.
+    Empty,
+    /// The client has to read first.
+    Blocked,
+    /// The connection is closed.
+    Closed,
+}
+
+/// An answer on its way into the outbox.
+#[derive(Debug)]
+pub struct Answer {
+    /// The bytes, head first.
+    pub head: Vec<u8>,
+    /// More bytes, when they are many.
+    pub body: Option<Piece>,
+    /// Whether the connection closes behind it.
+    pub close: bool,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        id: ConnId,
+        peer: Peer,
+        service: Arc<Service>,
+        handle: Handle,
+        stream: Stream,
+    ) -> Shared {
+        let io = Io {
+            stream: Some(stream),
+            outbox: Outbox::default(),
+            lane: VecDeque::new(),
+            in_flight: 0,
+            closing: Closing::No,
+            client_ends: false,
+            resume_at: None,
+            answered: None,
+            at_work: None,
+            sequence: 0,
+            hijacked: false,
+        };
+        let peer_text = peer.to_string().into();
+        Shared { id, peer, peer_text, service, handle, io: Mutex::new(io) }
+    }
+
+    /// Its name.
+    pub fn id(&self) -> ConnId {
+        self.id
+    }
+
+    /// The other end.
+    pub fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    /// The other end as `REMOTE_ADDR` and the log show it.
+    pub fn peer_text(&self) -> &str {
+        &self.peer_text
+    }
+
+    /// What the listener that it came through serves.
+    pub fn service(&self) -> &Arc<Service> {
+        &self.service
+    }
+
+    /// The reactor that it belongs to.
+    pub fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// An app thread begins to work on a request of this connection. `None` when the connection is gone, so that there
+    /// is nobody to answer; else the number to give to [`Shared::hijack`].
+    pub fn begin(&self) -> Option<u64> {
+        let mut io = self.lock();
+        io.stream.as_ref()?;
+        io.sequence += 1;
+        io.at_work = Some(io.sequence);
+        io.at_work
+    }
+
+    /// The request at work is answered. Returns the next job of the lane, which is now the caller's to run.
+    pub fn answer(&self, answer: Answer, now: Instant) -> Option<Job> {
+        let mut io = self.lock();
+        io.at_work = None;
+        io.in_flight = io.in_flight.saturating_sub(1);
+        io.answered = Some(now);
+        if io.hijacked || io.stream.is_none() {
+            io.lane.clear();
+            return None;
+        }
+        io.outbox.push(answer.head);
+        if let Some(body) = answer.body {
+            io.outbox.push(body);
+        }
+        if answer.close {
+            // What the client sends behind a request that closes is not answered (RFC 9112 section 9.6).
+            let last = io.lane.is_empty() && io.client_ends;
+            io.closing = io.closing.max(if last { Closing::Plain } else { Closing::Linger });
+            io.lane.clear();
+            io.in_flight = 0;
+        }
+        io.lane.pop_front()
+    }
+
+    /// Whether the request at work is the last of its connection, because the server is ending.
+    pub fn is_ending(&self) -> bool {
+        self.handle.is_draining() && self.lock().lane.is_empty()
+    }
+
+    /// Breaks the connection off, so that the client can not take what it has for a whole answer.
+    pub fn abort(&self) {
+        let stream = self.lock().close();
+        self.handle.send(Command::Closed(self.id));
+        drop(stream);
+    }
+
+    /// Whether a client is still there.
+    pub fn is_open(&self) -> bool {
+        self.lock().stream.is_some()
+    }
+
+    /// Writes what waits. For app threads (without the GVL) and the reactor alike.
+    pub fn flush(&self) -> Flushed {
+        let mut io = self.lock();
+        let flushed = io.flush();
+        let stream = if flushed == Flushed::Closed { io.close() } else { None };
+        let resume = io.resume_at.is_some_and(|limit| io.in_flight <= limit) && io.has_room();
+        if resume {
+            io.resume_at = None;
+        }
+        let linger = flushed == Flushed::Empty && io.closing == Closing::Linger && io.in_flight == 0;
+        drop(io);
+        match flushed {
+            Flushed::Blocked => self.handle.send(Command::Blocked(self.id)),
+            Flushed::Closed => self.handle.send_lazily(Command::Closed(self.id)),
+            Flushed::Empty if linger => self.handle.send(Command::Linger(self.id)),
+            Flushed::Empty => {}
+        }
+        if resume {
+            self.handle.send(Command::Resume(self.id));
+        }
+        // Only now: a client that sees the end may come again, and then there must be room for it.
+        drop(stream);
+        flushed
+    }
+
+    /// Whether answers before the request `number`, which is at work, wait for the client to read them. A hijack has to
+    /// wait, too: until this is false, at the latest when the client runs into its deadline.
+    pub fn is_behind(&self, number: u64) -> bool {
+        let at_work = self.lock().at_work == Some(number);
+        at_work && self.flush() == Flushed::Blocked
+    }
+
+    /// Gives the socket to the application, if the request `number` is still at work: a blocking-mode-agnostic
+    /// descriptor that nothing of the server touches again. What waits to be written is written first, as far as the
+    /// socket takes it.
+    pub fn hijack(&self, number: u64) -> Option<RawFd> {
+        let mut io = self.lock();
+        if io.at_work != Some(number) {
+            return None;
+        }
+        io.flush();
+        let stream = io.stream.take()?;
+        self.handle.forget_socket(stream.as_raw_fd());
+        io.hijacked = true;
+        io.outbox.clear();
+        drop(io);
+        self.handle.send(Command::Closed(self.id));
+        Some(stream.into_raw())
+    }
+
+    /// Whether the socket was given away.
+    pub fn is_hijacked(&self) -> bool {
+        self.lock().hijacked
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Io> {
+        self.io.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Io {
+    /// Takes a parsed request: returns it when it may run now, else it waits in the lane.
+    pub(crate) fn dispatch(&mut self, job: Job) -> Option<Job> {
+        self.in_flight += 1;
+        if self.in_flight == 1 {
+            return Some(job);
+        }
+        self.lane.push_back(job);
+        None
+    }
+
+    /// Whether so little waits to be written that more requests may be taken.
+    pub(crate) fn has_room(&self) -> bool {
+        self.outbox.pending() < UNWRITTEN
+    }
+
+    /// Bytes that have reached the client since the beginning, as far as the system tells.
+    pub(crate) fn delivered(&self) -> u64 {
+        let waiting = self.stream.as_ref().map_or(0, Stream::undelivered);
+        self.outbox.taken().saturating_sub(waiting as u64)
+    }
+
+    /// Whether nothing is at work and nothing waits to be written.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.in_flight == 0 && self.outbox.is_empty()
+    }
+
+    /// Ends the connection for good. Its descriptor is closed when the caller drops what this returns; the reactor drops
+    /// its half later.
+    pub(crate) fn close(&mut self) -> Option<Stream> {
+        self.outbox.clear();
+        self.lane.clear();
+        self.stream.take()
+    }
+
+    /// Writes what waits. `Closed` means that the connection is there no more, or is to be closed now.
+    fn flush(&mut self) -> Flushed {
+        let Some(stream) = &self.stream else { return Flushed::Closed };
+        match self.outbox.write_to(stream) {
+            Moved::WouldBlock => Flushed::Blocked,
+            Moved::Broken => Flushed::Closed,
+            Moved::Bytes(_) => match self.closing {
+                Closing::Plain if self.in_flight == 0 => Flushed::Closed,
+                Closing::Linger if self.in_flight == 0 => {
+                    stream.finish_writing();
+                    Flushed::Empty
+                }
+                _ => Flushed::Empty,
+            },
+        }
+    }
+}
+
+impl Closing {
+    fn max(self, other: Closing) -> Closing {
+        match (self, other) {
+            (Closing::Linger, _) | (_, Closing::Linger) => Closing::Linger,
+            (Closing::Plain, _) | (_, Closing::Plain) => Closing::Plain,
+            _ => Closing::No,
+        }
+    }
+}

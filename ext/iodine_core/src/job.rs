@@ -1,0 +1,48 @@
+//! `Job`: all that the reactor ever asks of the application.
+
+use crate::body::Body;
+use crate::conn::ConnHandle;
+use iodine_codec::http::RequestHead;
+use iodine_codec::http1::RequestFacts;
+use std::time::Instant;
+
+/// A retained value of the application (a handler, a block), known here by its number only.
+pub type Root = u32;
+
+/// Something for an app thread to run.
+#[derive(Debug)]
+pub enum Job {
+    /// A request to answer. At most one of a connection runs at a time, in the order of arrival.
+    Request(Box<Request>),
+    /// A block to call once; its root is released afterwards.
+    Task(Root),
+    /// A timer came due. Unless `last`, the app thread reports with [`crate::Command::TimerDone`] when the block has run,
+    /// so that a timer never overlaps itself.
+    Timer {
+        /// The timer, to be named in the report.
+        id: u64,
+        /// The block.
+        root: Root,
+        /// Whether the root is to be released afterwards.
+        last: bool,
+    },
+    /// This block will not be called any more: its root is to be released.
+    Forget(Root),
+    /// There was something to do, and now there is not: time for the `on_idle` blocks.
+    Idle,
+}
+
+/// A request whose body has arrived in full.
+#[derive(Debug)]
+pub struct Request {
+    /// Where the answer goes.
+    pub conn: ConnHandle,
+    /// The request line and the headers.
+    pub head: RequestHead,
+    /// The body.
+    pub body: Body,
+    /// What the answer's head needs to know of the request.
+    pub facts: RequestFacts,
+    /// When its head had arrived: the log tells the time from here to the answer.
+    pub started: Instant,
+}

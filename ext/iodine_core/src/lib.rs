@@ -1,0 +1,40 @@
+//! The server without Ruby: the reactor and what it owns.
+//!
+//! A worker is one [`Reactor`] on a native thread and a few app threads. They meet in two enums: a [`Job`] is all
+//! that the reactor ever asks of the application, a [`Command`] all that anyone ever asks of the reactor. What both
+//! sides touch (a connection's socket, its [`Outbox`], its lane of jobs) lies behind one small lock in [`ConnHandle`].
+
+pub mod body;
+pub mod clock;
+pub mod command;
+pub mod config;
+pub mod conn;
+pub mod job;
+pub mod link;
+pub mod listener;
+pub mod log;
+pub mod notice;
+pub mod outbox;
+pub mod queue;
+pub mod reactor;
+pub mod stream;
+pub mod sys;
+
+pub use body::Body;
+pub use command::{Command, Handle};
+pub use config::{HttpConfig, ReactorConfig, Service};
+pub use conn::{ConnHandle, ConnId, Peer};
+pub use job::{Job, Request, Root};
+pub use listener::{BindError, BindSpec, Listener};
+pub use notice::{Notice, Notices};
+pub use outbox::{Outbox, Piece};
+pub use queue::{AppThread, JobQueue};
+pub use reactor::Reactor;
+
+/// The TLS library in use, for the start-up banner; `None` when built without TLS.
+pub fn tls_library() -> Option<&'static str> {
+    #[cfg(feature = "tls")]
+    return Some(openssl::version::version());
+    #[cfg(not(feature = "tls"))]
+    None
+}

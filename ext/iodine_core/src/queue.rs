@@ -1,0 +1,513 @@
+//! The queue of jobs and the app threads that run them: whom to wake, and when.
+//!
+//! Several Ruby threads that want one GVL slow each other down, so a quick application is served by one of them: another
+//! one is woken only when jobs wait and nothing has moved for [`STALL`], and then one at a time. Once jobs turn out to
+//! take longer than [`QUICK`] (they sleep, or wait for a database), each job that waits gets a thread at once, as in any
+//! thread pool.
+
+use crate::job::Job;
+use crossbeam_utils::sync::{Parker, Unparker};
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Jobs that wait for so long, with nobody taking one, get another thread.
+pub const STALL: Duration = Duration::from_millis(1);
+/// While jobs take less than this on average, one running thread is enough.
+pub const QUICK: Duration = Duration::from_micros(300);
+
+/// The queue; clones share it.
+#[derive(Clone, Debug)]
+pub struct JobQueue {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    /// Mirrors of the state, for a look without the lock.
+    waiting: AtomicUsize,
+    idle: AtomicUsize,
+    /// Jobs taken so far.
+    taken: AtomicU64,
+    /// Moving average of a job's duration in microseconds.
+    duration: AtomicU32,
+    /// Threads that there are, and that there should be.
+    entered: AtomicUsize,
+    crew: AtomicUsize,
+    /// Whether the reactor wants to hear when the queue has room again.
+    room_wanted: AtomicBool,
+    capacity: usize,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    jobs: VecDeque<Job>,
+    /// Threads that sleep, the last to fall asleep on top: it is the warmest.
+    idle: Vec<Sleeper>,
+    /// Threads that are awake.
+    active: usize,
+    /// Threads end when nothing waits any more.
+    ending: bool,
+}
+
+#[derive(Debug)]
+struct Sleeper {
+    thread: u64,
+    unparker: Unparker,
+}
+
+/// What [`AppThread::wait`] came to.
+#[derive(Debug)]
+pub enum Taken {
+    /// A job to run.
+    Job(Job),
+    /// Somebody wants this thread's attention: a signal, `Thread#kill`.
+    Interrupted,
+    /// No job will come any more.
+    Ended,
+}
+
+impl JobQueue {
+    /// An empty queue that counts as full from `capacity` jobs on.
+    pub fn new(capacity: usize) -> JobQueue {
+        JobQueue {
+            shared: Arc::new(Shared {
+                state: Mutex::default(),
+                waiting: AtomicUsize::new(0),
+                idle: AtomicUsize::new(0),
+                taken: AtomicU64::new(0),
+                duration: AtomicU32::new(0),
+                entered: AtomicUsize::new(0),
+                crew: AtomicUsize::new(0),
+                room_wanted: AtomicBool::new(false),
+                capacity: capacity.max(1),
+            }),
+        }
+    }
+
+    /// Adds a job from outside the reactor.
+    pub fn push(&self, job: Job) {
+        self.publish(&mut vec![job]);
+    }
+
+    /// Adds all of `jobs`, and wakes whom it takes to run them.
+    pub fn publish(&self, jobs: &mut Vec<Job>) {
+        if jobs.is_empty() {
+            return;
+        }
+        let mut state = self.lock();
+        state.jobs.extend(jobs.drain(..));
+        let wanted = if self.is_quick() { usize::from(state.active == 0) } else { state.jobs.len() };
+        let woken = self.wake(&mut state, wanted);
+        self.mirror(&state);
+        drop(state);
+        woken.iter().for_each(Unparker::unpark);
+    }
+
+    /// Returns a job that was taken and not begun, because its thread has to die. It comes first again.
+    pub fn put_back(&self, job: Job) {
+        let mut state = self.lock();
+        state.jobs.push_front(job);
+        self.mirror(&state);
+    }
+
+    /// Jobs that wait.
+    pub fn waiting(&self) -> usize {
+        self.shared.waiting.load(Relaxed)
+    }
+
+    /// Whether so many jobs wait that no more should be added. Once this was true, [`AppThread::take`] tells when it no
+    /// longer is.
+    pub fn is_full(&self) -> bool {
+        if self.waiting() < self.shared.capacity {
+            return false;
+        }
+        // Under the lock, so that nobody takes the last job between the look and the wish.
+        let full = self.lock().jobs.len() >= self.shared.capacity;
+        self.shared.room_wanted.fetch_or(full, Relaxed);
+        full
+    }
+
+    /// Whether jobs wait while threads sleep, so that [`JobQueue::relieve`] is to be called before long.
+    pub fn may_stall(&self) -> bool {
+        self.waiting() > 0 && self.shared.idle.load(Relaxed) > 0
+    }
+
+    /// Whether a quick job that waits may leave its answer to wait for a slow one behind it. Slow ones never do.
+    pub fn may_hold_up(&self) -> bool {
+        self.waiting() > 0 && self.is_quick()
+    }
+
+    /// Whether nothing has moved for [`STALL`] while jobs or, as the caller says, answers wait. Wakes another thread then,
+    /// if that may help. `watch` is the caller's memory between calls.
+    pub fn relieve(&self, watch: &mut StallWatch, now: Instant, unwritten: bool) -> bool {
+        let taken = self.shared.taken.load(Relaxed);
+        if taken != watch.taken || !(unwritten || self.may_stall()) {
+            *watch = StallWatch { taken, since: now };
+            return false;
+        }
+        if now.duration_since(watch.since) < STALL {
+            return false;
+        }
+        watch.since = now;
+        let mut state = self.lock();
+        let wanted = usize::from(!state.jobs.is_empty());
+        let woken = self.wake(&mut state, wanted);
+        self.mirror(&state);
+        drop(state);
+        woken.iter().for_each(Unparker::unpark);
+        true
+    }
+
+    /// Says how many threads there should be.
+    pub fn set_crew(&self, threads: usize) {
+        self.shared.crew.store(threads, Relaxed);
+    }
+
+    /// Whether threads are missing: one that was killed at a bad moment has told nobody.
+    pub fn is_short_handed(&self) -> bool {
+        self.shared.entered.load(Relaxed) < self.shared.crew.load(Relaxed)
+    }
+
+    /// Lets the threads end once nothing waits.
+    pub fn end(&self) {
+        self.set_crew(0);
+        let mut state = self.lock();
+        state.ending = true;
+        let everyone = state.idle.len();
+        let woken = self.wake(&mut state, everyone);
+        self.mirror(&state);
+        drop(state);
+        woken.iter().for_each(Unparker::unpark);
+    }
+
+    /// Removes and returns what still waits, when nobody will run it.
+    pub fn drain(&self) -> VecDeque<Job> {
+        let mut state = self.lock();
+        let jobs = std::mem::take(&mut state.jobs);
+        self.mirror(&state);
+        jobs
+    }
+
+    /// A new app thread, awake; it ends when dropped.
+    pub fn enter(&self) -> AppThread {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        self.lock().active += 1;
+        self.shared.entered.fetch_add(1, Relaxed);
+        AppThread {
+            queue: self.clone(),
+            id: NEXT.fetch_add(1, Relaxed),
+            parker: Parker::new(),
+            taken: 0,
+            started: None,
+        }
+    }
+
+    /// Whether jobs take less than [`QUICK`] on average.
+    pub fn is_quick(&self) -> bool {
+        u128::from(self.shared.duration.load(Relaxed)) < QUICK.as_micros()
+    }
+
+    /// Counts up to `wanted` sleepers as awake; the caller unparks them once the lock is open.
+    fn wake(&self, state: &mut State, wanted: usize) -> Vec<Unparker> {
+        let count = wanted.min(state.idle.len());
+        state.active += count;
+        let from = state.idle.len() - count;
+        state.idle.drain(from..).map(|sleeper| sleeper.unparker).collect()
+    }
+
+    fn mirror(&self, state: &State) {
+        self.shared.waiting.store(state.jobs.len(), Relaxed);
+        self.shared.idle.store(state.idle.len(), Relaxed);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What [`JobQueue::relieve`] saw the last time.
+#[derive(Clone, Copy, Debug)]
+pub struct StallWatch {
+    taken: u64,
+    since: Instant,
+}
+
+impl StallWatch {
+    /// A watch that begins now.
+    pub fn new(now: Instant) -> StallWatch {
+        StallWatch { taken: 0, since: now }
+    }
+}
+
+/// One thread's part in the queue.
+#[derive(Debug)]
+pub struct AppThread {
+    queue: JobQueue,
+    id: u64,
+    parker: Parker,
+    /// Jobs taken by all threads when this one last took one.
+    taken: u64,
+    /// When the job at hand was taken.
+    started: Option<Instant>,
+}
+
+/// Wakes an [`AppThread`] out of its wait.
+#[derive(Clone, Debug)]
+pub struct Interrupter(Unparker);
+
+impl Interrupter {
+    /// Makes the wait return [`Taken::Interrupted`].
+    pub fn interrupt(&self) {
+        self.0.unpark();
+    }
+}
+
+impl AppThread {
+    /// What another thread needs to interrupt this one.
+    pub fn interrupter(&self) -> Interrupter {
+        Interrupter(self.parker.unparker().clone())
+    }
+
+    /// When the job at hand was taken.
+    pub fn started(&self) -> Option<Instant> {
+        self.started
+    }
+
+    /// The next job, if one waits. Never blocks. The flag says that the queue has room again, for a reactor that waits
+    /// for that.
+    pub fn take(&mut self) -> Option<(Job, bool)> {
+        let now = Instant::now();
+        self.finish(now);
+        let queue = self.queue.clone();
+        let mut state = queue.lock();
+        self.pop(&mut state, now)
+    }
+
+    /// Waits for the next job. To be called without the GVL.
+    ///
+    /// `alarm` is called when this thread is the first to fall asleep while jobs wait: from then on somebody must call
+    /// [`JobQueue::relieve`], and the reactor, which found no sleeper to wake when it last looked, may be asleep itself.
+    pub fn wait(&mut self, alarm: impl FnOnce()) -> (Taken, bool) {
+        let now = Instant::now();
+        self.finish(now);
+        let queue = self.queue.clone();
+        let mut state = queue.lock();
+        if !self.should_retire(&state) {
+            if let Some((job, room)) = self.pop(&mut state, now) {
+                return (Taken::Job(job), room);
+            }
+        }
+        if state.ending && state.jobs.is_empty() {
+            return (Taken::Ended, false);
+        }
+        state.idle.push(Sleeper { thread: self.id, unparker: self.parker.unparker().clone() });
+        state.active -= 1;
+        queue.mirror(&state);
+        let unwatched = state.idle.len() == 1 && !state.jobs.is_empty();
+        drop(state);
+        if unwatched {
+            alarm();
+        }
+        self.parker.park();
+
+        let mut state = queue.lock();
+        // Still listed: it was not a job that woke us.
+        if let Some(index) = state.idle.iter().position(|sleeper| sleeper.thread == self.id) {
+            state.idle.remove(index);
+            state.active += 1;
+            queue.mirror(&state);
+            return (Taken::Interrupted, false);
+        }
+        match self.pop(&mut state, Instant::now()) {
+            Some((job, room)) => (Taken::Job(job), room),
+            None if state.ending => (Taken::Ended, false),
+            None => (Taken::Interrupted, false),
+        }
+    }
+
+    fn pop(&mut self, state: &mut State, now: Instant) -> Option<(Job, bool)> {
+        let job = state.jobs.pop_front()?;
+        let shared = &self.queue.shared;
+        shared.waiting.store(state.jobs.len(), Relaxed);
+        self.taken = shared.taken.fetch_add(1, Relaxed) + 1;
+        self.started = Some(now);
+        let room = shared.room_wanted.load(Relaxed)
+            && state.jobs.len() < shared.capacity.div_ceil(2)
+            && shared.room_wanted.swap(false, Relaxed);
+        Some((job, room))
+    }
+
+    /// Another quick thread is at work; two would only pass the GVL to and fro.
+    fn should_retire(&self, state: &State) -> bool {
+        state.active > 1
+            && !state.ending
+            && self.queue.is_quick()
+            && self.queue.shared.taken.load(Relaxed) > self.taken
+    }
+
+    /// Takes the time of the job at hand into the average.
+    fn finish(&mut self, now: Instant) {
+        let Some(started) = self.started.take() else { return };
+        let duration = &self.queue.shared.duration;
+        let sample =
+            u32::try_from(now.duration_since(started).as_micros().min(1_000_000)).unwrap_or(u32::MAX);
+        let average = duration.load(Relaxed);
+        // An eighth of the difference, rounded up, or small differences would be lost.
+        let step = average.abs_diff(sample).div_ceil(8);
+        let next = if sample > average { average + step } else { average - step };
+        if next != average {
+            duration.store(next, Relaxed);
+        }
+    }
+}
+
+impl Drop for AppThread {
+    fn drop(&mut self) {
+        let queue = self.queue.clone();
+        queue.shared.entered.fetch_sub(1, Relaxed);
+        let mut state = queue.lock();
+        state.active -= 1;
+        // Whoever was woken for what this thread leaves behind may have been this thread.
+        let wanted = usize::from(state.active == 0 && !state.jobs.is_empty());
+        let woken = queue.wake(&mut state, wanted);
+        queue.mirror(&state);
+        drop(state);
+        woken.iter().for_each(Unparker::unpark);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn task(taken: Taken) -> u32 {
+        match taken {
+            Taken::Job(Job::Task(root)) => root,
+            other => panic!("no task: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn hands_out_jobs_in_order_and_ends() {
+        let queue = JobQueue::new(10);
+        let mut thread = queue.enter();
+        queue.publish(&mut vec![Job::Task(1), Job::Task(2)]);
+        assert_eq!(task(thread.wait(|| {}).0), 1);
+        assert!(matches!(thread.take(), Some((Job::Task(2), false))));
+        assert!(thread.take().is_none());
+        queue.push(Job::Task(3));
+        queue.end();
+        assert_eq!(task(thread.wait(|| {}).0), 3);
+        assert!(matches!(thread.wait(|| {}).0, Taken::Ended));
+    }
+
+    #[test]
+    fn wakes_one_sleeper_for_quick_jobs_and_another_after_each_stall() {
+        let queue = JobQueue::new(10);
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let threads: Vec<_> = (0..3)
+            .map(|_| {
+                let (queue, sender) = (queue.clone(), sender.clone());
+                std::thread::spawn(move || {
+                    let mut thread = queue.enter();
+                    while let (Taken::Job(_), _) = thread.wait(|| {}) {
+                        let (resume, wait) = std::sync::mpsc::channel::<()>();
+                        sender.send(resume).unwrap();
+                        let _ = wait.recv();
+                    }
+                })
+            })
+            .collect();
+        while queue.shared.idle.load(Relaxed) < 3 {
+            std::thread::yield_now();
+        }
+        queue.publish(&mut vec![Job::Task(1), Job::Task(2), Job::Task(3)]);
+        let first = receiver.recv().unwrap();
+        assert_eq!((queue.waiting(), queue.shared.idle.load(Relaxed)), (2, 2));
+        let start = Instant::now();
+        let mut watch = StallWatch::new(start);
+        queue.relieve(&mut watch, start, false);
+        queue.relieve(&mut watch, start + STALL, false);
+        let second = receiver.recv().unwrap();
+        assert_eq!((queue.waiting(), queue.shared.idle.load(Relaxed)), (1, 1));
+        queue.relieve(&mut watch, start + STALL * 2, false);
+        queue.relieve(&mut watch, start + STALL * 3, false);
+        let third = receiver.recv().unwrap();
+        queue.end();
+        drop((first, second, third));
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+    }
+
+    #[test]
+    fn an_interrupt_ends_the_wait_without_a_job() {
+        let queue = JobQueue::new(10);
+        let mut thread = queue.enter();
+        thread.interrupter().interrupt();
+        assert!(matches!(thread.wait(|| {}).0, Taken::Interrupted));
+        queue.push(Job::Task(1));
+        assert_eq!(task(thread.wait(|| {}).0), 1);
+    }
+
+    #[test]
+    fn a_thread_that_leaves_jobs_to_a_busy_one_gives_the_alarm() {
+        let queue = JobQueue::new(10);
+        let mut busy = queue.enter();
+        queue.publish(&mut vec![Job::Task(1), Job::Task(2)]);
+        assert_eq!(task(busy.wait(|| {}).0), 1);
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let late = {
+            let queue = queue.clone();
+            std::thread::spawn(move || task(queue.enter().wait(|| sender.send(()).unwrap()).0))
+        };
+        receiver.recv().unwrap();
+        assert!(queue.may_stall());
+        let start = Instant::now();
+        let mut watch = StallWatch::new(start);
+        queue.relieve(&mut watch, start, false);
+        queue.relieve(&mut watch, start + STALL, false);
+        assert_eq!(late.join().unwrap(), 2);
+    }
+
+    #[test]
+    fn says_when_a_full_queue_has_room_again() {
+        let queue = JobQueue::new(4);
+        let mut thread = queue.enter();
+        queue.publish(&mut (0..4).map(Job::Task).collect());
+        assert!(queue.is_full());
+        let room: Vec<bool> = (0..4).map(|_| thread.take().unwrap().1).collect();
+        assert_eq!(room, [false, false, true, false]);
+    }
+
+    #[test]
+    fn tells_when_threads_are_missing() {
+        let queue = JobQueue::new(4);
+        queue.set_crew(2);
+        let one = queue.enter();
+        assert!(queue.is_short_handed());
+        let _two = queue.enter();
+        assert!(!queue.is_short_handed());
+        drop(one);
+        assert!(queue.is_short_handed());
+        queue.end();
+        assert!(!queue.is_short_handed());
+    }
+
+    #[test]
+    fn a_thread_that_dies_leaves_its_jobs_to_another() {
+        let queue = JobQueue::new(4);
+        let other = {
+            let queue = queue.clone();
+            std::thread::spawn(move || task(queue.enter().wait(|| {}).0))
+        };
+        let dying = queue.enter();
+        while queue.shared.idle.load(Relaxed) < 1 {
+            std::thread::yield_now();
+        }
+        queue.put_back(Job::Task(7));
+        drop(dying);
+        assert_eq!(other.join().unwrap(), 7);
+    }
+}

@@ -1,0 +1,165 @@
+//! Accepting connections: in bursts, shared fairly between workers, and refused with a reason when there are too many.
+
+use super::deadlines::Due;
+use super::{Phase, Reactor};
+use crate::config::Service;
+use crate::conn::Peer;
+use crate::listener::{Address, Listener};
+use crate::log::{self, Level};
+use crate::stream::Stream;
+use crate::sys::Fd;
+use iodine_codec::http::Version;
+use iodine_codec::http1::{RequestFacts, simple_response};
+use mio::unix::SourceFd;
+use rustix::io::Errno;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Connections that this worker may hold more than the one with the fewest, before it leaves new ones to that one.
+const IMBALANCE: usize = 2;
+/// How long connections left to others may wait before this worker takes them after all.
+const LEAVE_FOR: Duration = Duration::from_millis(2);
+/// When accepting fails for want of memory or descriptors.
+const RETRY_AFTER: Duration = Duration::from_millis(100);
+
+/// A listener as this reactor sees it.
+#[derive(Debug)]
+pub(super) struct Door {
+    listener: Arc<Listener>,
+    /// Whether a [`Due::Accept`] is under way.
+    late: bool,
+    open: bool,
+}
+
+impl Door {
+    pub(super) fn new(listener: Arc<Listener>) -> Door {
+        Door { listener, late: false, open: true }
+    }
+}
+
+impl Reactor {
+    /// Accepts all that waits at a door, as long as this worker is not the one that should rest.
+    pub(super) fn accept(&mut self, door: usize) {
+        loop {
+            if self.should_leave() {
+                return self.look_again(door, LEAVE_FOR);
+            }
+            if !self.accept_one(door) {
+                return;
+            }
+        }
+    }
+
+    /// Somebody else was to take these. Whoever is still here now is taken, one at a time, so that others may wake up.
+    pub(super) fn accept_late(&mut self, door: usize) {
+        if let Some(door) = self.doors.get_mut(door) {
+            door.late = false;
+        }
+        if self.accept_one(door) {
+            self.accept(door);
+        }
+    }
+
+    /// Serves what has been accepted by the kernel already, then accepts no more.
+    pub(super) fn close_doors(&mut self) {
+        for index in 0..self.doors.len() {
+            // In a cluster the others take them, and the master keeps the socket open.
+            while self.config.place.is_none() && self.accept_one(index) {}
+            let door = &mut self.doors[index];
+            if std::mem::take(&mut door.open) {
+                let _ = self.poll.registry().deregister(&mut SourceFd(&door.listener.as_raw_fd()));
+            }
+        }
+    }
+
+    fn should_leave(&self) -> bool {
+        let Some((board, slot)) = &self.config.place else { return false };
+        board.least_of_others(*slot).is_some_and(|least| self.conns.len() >= least + IMBALANCE)
+    }
+
+    fn look_again(&mut self, index: usize, after: Duration) {
+        let Some(door) = self.doors.get_mut(index) else { return };
+        if !door.late {
+            door.late = true;
+            self.deadlines.add(self.now + after, Due::Accept(index));
+        }
+    }
+
+    /// False when nobody waits.
+    fn accept_one(&mut self, index: usize) -> bool {
+        let Some(door) = self.doors.get(index).filter(|door| door.open) else { return false };
+        let listener = door.listener.clone();
+        let (fd, address) = match accept_socket(&listener) {
+            Ok(accepted) => accepted,
+            Err(Errno::AGAIN) => return false,
+            // The client left before we came, or a signal did.
+            Err(Errno::INTR | Errno::CONNABORTED | Errno::PROTO) => return true,
+            Err(error) => {
+                log::message(Level::Error, &format!("can not accept a connection: {error}"));
+                self.look_again(index, RETRY_AFTER);
+                return false;
+            }
+        };
+        let raw = fd.as_raw_fd();
+        let stream = Stream::new(fd);
+        if self.conns.len() >= self.config.max_connections || self.lacks_descriptors(raw) {
+            self.refuse(&stream);
+            return true;
+        }
+        self.refusing = false;
+        let peer = match (listener.address(), address) {
+            (Address::Unix(path), _) => Peer::Unix(path.clone()),
+            (Address::Tcp(_), Some(address)) => Peer::Tcp(address),
+            (Address::Tcp(_), None) => Peer::Tcp((Ipv4Addr::UNSPECIFIED, 0).into()),
+        };
+        self.open(stream, peer, listener.service());
+        true
+    }
+
+    fn open(&mut self, stream: Stream, peer: Peer, service: &Arc<Service>) {
+        if self.insert(stream, peer, service.clone()).is_err() {
+            log::message(Level::Error, "a connection could not be registered");
+        }
+        self.show_count();
+    }
+
+    /// Shows the number of connections to the other workers.
+    pub(super) fn show_count(&self) {
+        if let Some((board, slot)) = &self.config.place {
+            match self.phase {
+                Phase::Serving => board.set(*slot, self.conns.len()),
+                // Nobody should leave a connection to a worker that takes none.
+                _ => board.vacate(*slot),
+            }
+        }
+    }
+
+    fn lacks_descriptors(&self, raw: i32) -> bool {
+        raw as u64 + self.config.reserved_descriptors >= self.descriptor_limit
+    }
+
+    /// 503 (RFC 9110 section 15.6.4), as far as the socket takes it at once (F-33).
+    fn refuse(&mut self, stream: &Stream) {
+        if !std::mem::replace(&mut self.refusing, true) {
+            let count = self.conns.len();
+            log::message(
+                Level::Warning,
+                &format!("HTTP server at capacity: {count} connections, refusing more."),
+            );
+        }
+        let facts = RequestFacts { version: Version::Http11, keep_alive: false, head: false };
+        let mut answer = Vec::new();
+        simple_response(&mut answer, facts, 503, &crate::clock::http_date(), true, &[("retry-after", "1")]);
+        stream.write(&answer);
+        stream.finish_writing();
+        // What the client sent already would turn the close into a reset.
+        stream.read(&mut self.read_buffer);
+    }
+}
+
+fn accept_socket(listener: &Listener) -> rustix::io::Result<(Fd, Option<SocketAddr>)> {
+    let (fd, address) = crate::sys::accept(listener)?;
+    Ok((Fd::new(fd), address.and_then(|any| SocketAddr::try_from(any).ok())))
+}

@@ -1,0 +1,442 @@
+//! The reactor's half of a connection: what it is in the middle of, and how long that may take.
+
+use super::deadlines::Due;
+use super::{Phase, Reactor, Readiness, token_of};
+use crate::body::BodySink;
+use crate::config::{MIN_RATE, Service};
+use crate::conn::{Closing, ConnHandle, ConnId, Flushed, Peer, Shared};
+use crate::stream::{Moved, Stream};
+use iodine_codec::http::RequestHead;
+use iodine_codec::http1::{Framing, Rejection, RequestDecoder};
+use mio::Interest;
+use mio::unix::SourceFd;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long a connection that is to close may still send.
+const LINGER: Duration = Duration::from_secs(2);
+/// A server that ends lets a connection that was in use just now have its next request: that one is answered and told to
+/// be the last, whereas it would be lost if it met the close on its way.
+const LAST_CHANCE: Duration = Duration::from_millis(250);
+/// Reads of one connection in a turn, so that none keeps the others waiting.
+const READS: usize = 16;
+/// A body is read straight into its own memory while at least so much of it is outstanding.
+const DIRECT: u64 = 16 * 1024;
+/// Deadlines are checked no oftener than this for one connection.
+const GRAIN: Duration = Duration::from_millis(50);
+
+/// See the module's text.
+#[derive(Debug)]
+pub(super) struct Conn {
+    shared: ConnHandle,
+    pub(super) decoder: RequestDecoder,
+    /// The request whose body is arriving.
+    pub(super) message: Option<Box<Message>>,
+    /// Bytes read and not yet decoded, because the connection is paused.
+    pub(super) backlog: Vec<u8>,
+    pub(super) paused: Option<Pause>,
+    /// There is, or may be, something to read that no event will tell of any more.
+    pub(super) unread: bool,
+    /// The peer sends no more, once all is read.
+    ending: bool,
+    /// Nothing more is decoded: the connection closes after what is under way.
+    pub(super) finished: bool,
+    lingering: Option<Instant>,
+    /// When the connection was made, last read, or last took what was written.
+    active: Instant,
+    /// When the time for the head or the body that is arriving began.
+    pub(super) began: Instant,
+    /// When the time for a blocked outbox began, and how much had been delivered then.
+    blocked: Option<(Instant, u64)>,
+    /// The earliest entry among the deadlines.
+    checked_at: Option<Instant>,
+    /// Whether the poller knows it.
+    registered: bool,
+}
+
+/// A request on its way in.
+#[derive(Debug)]
+pub(super) struct Message {
+    pub(super) head: RequestHead,
+    pub(super) framing: Framing,
+    pub(super) sink: BodySink,
+    /// Bytes that had arrived when the time now running began.
+    pub(super) before: u64,
+    pub(super) started: Instant,
+}
+
+/// Why a connection is not decoded for now; [`crate::Command::Resume`] or room in the queue ends it.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Pause {
+    /// Enough requests of it are waiting.
+    Pipeline,
+    /// The queue of jobs is full.
+    Queue,
+    /// A `100 Continue` waits for the answers before it.
+    Continue,
+    /// A refusal waits for the answers before it.
+    Reject(Rejection),
+}
+
+impl Conn {
+    pub(super) fn id(&self) -> ConnId {
+        self.shared.id()
+    }
+
+    pub(super) fn shared(&self) -> &ConnHandle {
+        &self.shared
+    }
+
+    /// When it must have got on, as things stand.
+    fn deadline(&self) -> Option<Instant> {
+        if let Some(until) = self.lingering {
+            return Some(until);
+        }
+        let http = &self.shared.service().http;
+        let io = self.shared.lock();
+        if let Some((since, _)) = self.blocked.filter(|_| !io.outbox.is_empty()) {
+            return Some(since + http.write_timeout);
+        }
+        if self.paused.is_some() {
+            return None;
+        }
+        if self.message.is_some() {
+            return Some(self.began + http.body_timeout);
+        }
+        if !self.decoder.is_idle() && !self.finished {
+            return Some(self.began + http.head_timeout);
+        }
+        if !io.is_quiet() {
+            return None;
+        }
+        let since = io.answered.map_or(self.active, |answered| answered.max(self.active));
+        Some(since + self.patience())
+    }
+
+    /// Whether enough of a body or of an answer moved in the time that is over; then there is as much time again.
+    fn moves(&mut self, now: Instant) -> bool {
+        let http = &self.shared.service().http;
+        let io = self.shared.lock();
+        let (before, after, time) = match (&mut self.blocked, &mut self.message) {
+            _ if self.lingering.is_some() => return false,
+            (Some((since, delivered)), _) if !io.outbox.is_empty() => {
+                *since = now;
+                let before = std::mem::replace(delivered, io.delivered());
+                (before, *delivered, http.write_timeout)
+            }
+            (_, Some(message)) => {
+                self.began = now;
+                let before = std::mem::replace(&mut message.before, message.sink.received());
+                (before, message.before, http.body_timeout)
+            }
+            _ => return false,
+        };
+        after.saturating_sub(before) >= least(time).max(1)
+    }
+
+    /// When to look again while the application is at work.
+    fn next_look(&self, now: Instant) -> Option<Instant> {
+        (!self.finished).then(|| now + self.patience())
+    }
+
+    /// How long it may stay open with no request on it.
+    fn patience(&self) -> Duration {
+        match self.shared.handle().is_draining() {
+            true => LAST_CHANCE,
+            false => self.shared.service().http.keep_alive,
+        }
+    }
+}
+
+/// Bytes that must move in `time`.
+fn least(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX).saturating_mul(MIN_RATE) / 1000
+}
+
+impl Reactor {
+    pub(super) fn conn(&mut self, id: ConnId) -> Option<&mut Conn> {
+        self.conns.get_mut(id.slot as usize).filter(|conn| conn.shared.id() == id)
+    }
+
+    pub(super) fn insert(&mut self, stream: Stream, peer: Peer, service: Arc<Service>) -> io::Result<()> {
+        let entry = self.conns.vacant_entry();
+        self.generation = self.generation.checked_add(1).unwrap_or(1);
+        let id = ConnId { slot: entry.key() as u32, generation: self.generation };
+        let shared = Arc::new(Shared::new(id, peer, service, self.handle.clone(), stream));
+        entry.insert(Conn {
+            shared,
+            decoder: RequestDecoder::new(),
+            message: None,
+            backlog: Vec::new(),
+            paused: None,
+            unread: false,
+            ending: false,
+            finished: false,
+            lingering: None,
+            active: self.now,
+            began: self.now,
+            blocked: None,
+            checked_at: None,
+            registered: false,
+        });
+        // The request may be there already, and a client that asks for no more than one costs no registration at all.
+        self.handle_readable(id);
+        if let Err(error) = self.register_unless_finished(id) {
+            self.remove(id);
+            return Err(error);
+        }
+        let conns = &self.conns;
+        self.deadlines.prune(|at, due| match due {
+            Due::Conn(id) => {
+                conns.get(id.slot as usize).is_some_and(|conn| conn.id() == id && conn.checked_at == Some(at))
+            }
+            Due::Timer(_) | Due::Accept(_) | Due::DrainEnd => true,
+        });
+        Ok(())
+    }
+
+    fn register_unless_finished(&mut self, id: ConnId) -> io::Result<()> {
+        match self.conn(id) {
+            Some(conn) if !conn.finished => self.register(id),
+            _ => Ok(()),
+        }
+    }
+
+    /// Has the poller tell of the connection from here on. What there is to tell already is told at once.
+    fn register(&mut self, id: ConnId) -> io::Result<()> {
+        let Some(conn) = self.conn(id).filter(|conn| !conn.registered) else { return Ok(()) };
+        conn.registered = true;
+        let shared = conn.shared.clone();
+        // Under the lock: an app thread could close it, and its number could become another socket's.
+        let io = shared.lock();
+        let Some(stream) = &io.stream else { return Ok(()) };
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        self.poll.registry().register(&mut SourceFd(&stream.as_raw_fd()), token_of(id), interest)
+    }
+
+    /// As [`Reactor::register`], for a connection that has lived without: it can not go on if that fails.
+    fn register_late(&mut self, id: ConnId) {
+        if self.register(id).is_err() {
+            self.remove(id);
+        }
+    }
+
+    /// Drops the reactor's half of a connection, if it is still there.
+    pub(super) fn remove(&mut self, id: ConnId) {
+        if self.conn(id).is_some() {
+            let conn = self.conns.remove(id.slot as usize);
+            conn.shared.lock().close();
+            self.show_count();
+        }
+    }
+
+    pub(super) fn handle_conn(&mut self, id: ConnId, ready: Readiness) {
+        let Some(conn) = self.conn(id) else { return };
+        if ready.broken {
+            return self.remove(id);
+        }
+        if ready.writable && conn.blocked.is_some() {
+            self.go_on_writing(id);
+        }
+        let Some(conn) = self.conn(id) else { return };
+        conn.ending |= ready.read_closed;
+        // Unfinished ones are read in this turn anyway.
+        let unfinished = conn.unread && conn.paused.is_none();
+        if (ready.readable || ready.read_closed) && !unfinished {
+            self.handle_readable(id);
+        }
+    }
+
+    /// Reads what there is and decodes it.
+    pub(super) fn handle_readable(&mut self, id: ConnId) {
+        let now = self.now;
+        let mut buffer = std::mem::take(&mut self.read_buffer);
+        debug_assert!(!buffer.is_empty(), "one read in the middle of another");
+        for _ in 0..READS {
+            let Some(conn) = self.conn(id) else { break };
+            if conn.paused.is_some() {
+                conn.unread = true;
+                break;
+            }
+            conn.unread = false;
+            let read = conn.read(&mut buffer);
+            let count = match read.moved {
+                Moved::Bytes(0) => {
+                    self.handle_end(id);
+                    break;
+                }
+                Moved::Bytes(count) => count,
+                Moved::WouldBlock => break,
+                Moved::Broken => {
+                    self.remove(id);
+                    break;
+                }
+            };
+            conn.active = now;
+            // A short read has emptied the socket (unless its end is there, too): no second call to learn that.
+            let emptied = count < read.wanted && !conn.ending;
+            if conn.lingering.is_none() {
+                let fresh = read.behind_body.as_deref().or(buffer.get(..count));
+                self.decode(id, fresh.unwrap_or_default());
+            }
+            if emptied {
+                break;
+            }
+            if let Some(conn) = self.conn(id) {
+                conn.unread = true;
+            }
+        }
+        self.read_buffer = buffer;
+        let Some(conn) = self.conn(id) else { return };
+        if conn.unread && conn.paused.is_none() {
+            self.unfinished.push(id);
+        }
+        self.watch(id);
+    }
+
+    /// The peer will send no more. What it asked for is answered before the close.
+    fn handle_end(&mut self, id: ConnId) {
+        let Some(conn) = self.conn(id) else { return };
+        conn.finished = true;
+        conn.message = None;
+        let mut io = conn.shared.lock();
+        let over = conn.lingering.is_some() || io.is_quiet();
+        io.client_ends = true;
+        io.closing = if io.closing == Closing::No { Closing::Plain } else { io.closing };
+        drop(io);
+        if over {
+            self.remove(id);
+        }
+    }
+
+    pub(super) fn go_on_writing(&mut self, id: ConnId) {
+        let now = self.now;
+        let Some(conn) = self.conn(id) else { return };
+        match conn.shared.clone().flush() {
+            Flushed::Blocked => {}
+            Flushed::Closed => self.remove(id),
+            Flushed::Empty => {
+                if conn.blocked.take().is_some() {
+                    conn.active = now;
+                }
+                self.watch(id);
+            }
+        }
+    }
+
+    pub(super) fn watch_writing(&mut self, id: ConnId) {
+        self.register_late(id);
+        let now = self.now;
+        let Some(conn) = self.conn(id) else { return };
+        if conn.blocked.is_some() {
+            return;
+        }
+        let delivered = conn.shared.lock().delivered();
+        conn.blocked = Some((now, delivered));
+        // The event for more space may have come before we began to look for it.
+        self.go_on_writing(id);
+        self.watch(id);
+    }
+
+    pub(super) fn linger(&mut self, id: ConnId) {
+        self.register_late(id);
+        let until = self.now + if self.is_draining() { LAST_CHANCE } else { LINGER };
+        let Some(conn) = self.conn(id) else { return };
+        if conn.lingering.is_none() {
+            conn.lingering = Some(until);
+            conn.backlog = Vec::new();
+            conn.paused = None;
+            self.handle_readable(id);
+        }
+    }
+
+    /// The server is ending: the connection closes as soon as nothing is under way on it.
+    pub(super) fn close_when_idle(&mut self, id: ConnId) {
+        // A request that is there already is served.
+        self.handle_readable(id);
+        let Some(conn) = self.conn(id) else { return };
+        // Deadlines have changed with this.
+        conn.checked_at = None;
+        self.handle_deadline(id);
+    }
+
+    /// Sees to it that the connection is looked at when its time is up.
+    pub(super) fn watch(&mut self, id: ConnId) {
+        let floor = self.now + GRAIN;
+        let Some(conn) = self.conn(id) else { return };
+        // An app thread is at work, and its answer causes no event here. What closes behind its answer needs no look.
+        let Some(at) = conn.deadline().or_else(|| conn.next_look(floor)).map(|at| at.max(floor)) else {
+            return;
+        };
+        // The entry that is there comes early enough: it will look again.
+        if conn.checked_at.is_none_or(|checked| checked > at) {
+            conn.checked_at = Some(at);
+            self.deadlines.add(at, Due::Conn(id));
+        }
+    }
+
+    pub(super) fn handle_deadline(&mut self, id: ConnId) {
+        let now = self.now;
+        let Some(conn) = self.conn(id) else { return };
+        if conn.checked_at.is_some_and(|checked| checked > now) {
+            return;
+        }
+        conn.checked_at = None;
+        match conn.deadline() {
+            Some(at) if at <= now && !conn.moves(now) => self.give_up(id),
+            _ => self.watch(id),
+        }
+    }
+
+    /// The connection took too long. A request that has begun gets a 408 (RFC 9110 section 15.5.9).
+    fn give_up(&mut self, id: ConnId) {
+        let Some(conn) = self.conn(id) else { return };
+        let unheard = conn.blocked.is_some() || conn.lingering.is_some();
+        if unheard || conn.decoder.is_idle() && conn.message.is_none() || conn.finished {
+            return self.remove(id);
+        }
+        let slow = if conn.message.is_some() { "body" } else { "head" };
+        self.refuse_request(id, 408, &format!("the request {slow} took too long"));
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        self.phase != Phase::Serving
+    }
+}
+
+/// What [`Conn::read`] did.
+struct Read {
+    moved: Moved,
+    /// Bytes that there was room for.
+    wanted: usize,
+    /// When they went straight into the body of the request: what came behind it.
+    behind_body: Option<Vec<u8>>,
+}
+
+impl Conn {
+    /// Reads into `buffer`, or straight into the body when much of it is outstanding.
+    fn read(&mut self, buffer: &mut [u8]) -> Read {
+        let io = self.shared.lock();
+        let Some(stream) = &io.stream else {
+            return Read { moved: Moved::Broken, wanted: 0, behind_body: None };
+        };
+        let outstanding = self.decoder.body_remaining().unwrap_or(0);
+        let body = match &mut self.message {
+            Some(message) if outstanding >= DIRECT => message.sink.spare(outstanding),
+            _ => None,
+        };
+        let Some(body) = body else {
+            return Read { moved: stream.read(buffer), wanted: buffer.len(), behind_body: None };
+        };
+        let start = body.len();
+        let wanted = body.capacity() - start;
+        let moved = stream.read_spare(body);
+        let count = ((body.len() - start) as u64).min(outstanding);
+        // There may be room for more than the body.
+        let behind_body = body.split_off(start + count as usize);
+        self.decoder.consume_body(count);
+        Read { moved, wanted, behind_body: Some(behind_body) }
+    }
+}

@@ -1,0 +1,284 @@
+//! HTTP/1 on a connection: bytes through the decoder, requests into the lane, refusals out.
+
+use super::Reactor;
+use super::conn::{Message, Pause};
+use crate::body::BodySink;
+use crate::clock::http_date;
+use crate::conn::{Closing, ConnId, Flushed};
+use crate::job::{Job, Request as RequestJob};
+use crate::log::{self, Level};
+use iodine_codec::access_log::{AccessLine, write_line};
+use iodine_codec::http::Version;
+use iodine_codec::http1::{BodyLength, Rejection, Request, RequestFacts, Step, simple_response};
+
+/// Requests of one connection that may be under way at a time; a client that pipelines more waits.
+const PIPELINE: u32 = 32;
+/// A paused connection goes on once no more than so many are under way.
+const PIPELINE_RESUME: u32 = 8;
+
+/// What decoding a piece of input came to.
+enum Outcome {
+    /// All of it is decoded.
+    Done,
+    /// The rest has to wait.
+    Paused(Pause),
+    /// Nothing more is decoded on this connection.
+    Finished,
+}
+
+impl Reactor {
+    /// Decodes `fresh` input, of which nothing is kept but what must wait.
+    pub(super) fn decode(&mut self, id: ConnId, fresh: &[u8]) {
+        let mut rest = fresh;
+        let outcome = loop {
+            let Some(conn) = self.conn(id) else { return };
+            if conn.finished {
+                break Outcome::Finished;
+            }
+            let limits = conn.shared().service().http.limits;
+            let was_idle = conn.decoder.is_idle();
+            match conn.decoder.decode(rest, &limits) {
+                Ok((used, step)) => {
+                    let done = matches!(step, Step::NeedMore);
+                    if let Some(outcome) = self.handle_step(id, step, was_idle, rest.len() > used) {
+                        rest = rest.get(used..).unwrap_or_default();
+                        break outcome;
+                    }
+                    rest = rest.get(used..).unwrap_or_default();
+                    if done {
+                        break Outcome::Done;
+                    }
+                }
+                Err(rejection) => break Outcome::Paused(Pause::Reject(rejection)),
+            }
+        };
+        let Some(conn) = self.conn(id) else { return };
+        match outcome {
+            Outcome::Done => {}
+            // Kept bytes are bounded: by one read, or by what was kept before.
+            Outcome::Paused(pause) => {
+                conn.backlog = rest.to_vec();
+                self.pause(id, pause);
+            }
+            Outcome::Finished => {
+                // What follows a request that closes is not decoded, but it must be read.
+                if !rest.is_empty() {
+                    let mut io = conn.shared().lock();
+                    if io.closing != Closing::No || io.in_flight > 0 {
+                        io.closing = Closing::Linger;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes one step of the decoder. An outcome ends the decoding of this input.
+    fn handle_step(&mut self, id: ConnId, step: Step<'_>, was_idle: bool, more: bool) -> Option<Outcome> {
+        let now = self.now;
+        let conn = self.conn(id)?;
+        match step {
+            Step::NeedMore => {
+                if was_idle && !conn.decoder.is_idle() {
+                    conn.began = now;
+                }
+                None
+            }
+            Step::Head(request) => self.begin_message(id, request, more),
+            Step::Body(piece) => {
+                let pushed = conn.message.as_mut().map(|message| message.sink.push(piece));
+                match pushed {
+                    Some(Err(error)) => self.fail_message(id, &error),
+                    _ => None,
+                }
+            }
+            Step::End => self.dispatch(id),
+        }
+    }
+
+    fn begin_message(&mut self, id: ConnId, request: Request, more: bool) -> Option<Outcome> {
+        let now = self.now;
+        let conn = self.conn(id)?;
+        conn.began = now;
+        let expected = match request.framing.body {
+            BodyLength::Length(length) => length,
+            BodyLength::Empty | BodyLength::Chunked => 0,
+        };
+        let expects = request.framing.expect_continue && !more;
+        let sink = BodySink::new(expected, conn.shared().service().http.body_memory);
+        let Request { head, framing } = request;
+        conn.message = Some(Box::new(Message { head, framing, sink, before: 0, started: now }));
+        // A client that has sent some of the body does not wait for leave (RFC 9110 section 10.1.1).
+        expects.then_some(Outcome::Paused(Pause::Continue))
+    }
+
+    fn fail_message(&mut self, id: ConnId, error: &std::io::Error) -> Option<Outcome> {
+        log::message(Level::Error, &format!("a request body could not be stored: {error}"));
+        if let Some(conn) = self.conn(id) {
+            conn.message = None;
+        }
+        self.refuse_request(id, 500, "its body could not be stored");
+        Some(Outcome::Finished)
+    }
+
+    /// The request is complete: it goes to the application, behind those before it.
+    fn dispatch(&mut self, id: ConnId) -> Option<Outcome> {
+        let draining = self.is_draining();
+        let full = self.handle.jobs().is_full();
+        let conn = self.conn(id)?;
+        let message = *conn.message.take()?;
+        let Message { head, framing, sink, started, .. } = message;
+        let body = match sink.finish() {
+            Ok(body) => body,
+            Err(error) => return self.fail_message(id, &error),
+        };
+        let keep_alive = framing.keep_alive && !draining;
+        let facts = RequestFacts { version: head.version(), keep_alive, head: head.is_head() };
+        let shared = conn.shared().clone();
+        conn.finished = !keep_alive;
+        let job = Job::Request(Box::new(RequestJob { conn: shared.clone(), head, body, facts, started }));
+        let mut io = shared.lock();
+        if io.closing != Closing::No {
+            // An answer before it has told the client that this one will not be served (RFC 9112 section 9.6).
+            io.closing = Closing::Linger;
+            conn.finished = true;
+            return Some(Outcome::Finished);
+        }
+        io.client_ends = !framing.keep_alive;
+        let ready = io.dispatch(job);
+        let in_flight = io.in_flight;
+        // A client that asks without reading must not fill our memory with answers.
+        let reads = io.has_room();
+        drop(io);
+        self.jobs.extend(ready);
+        match () {
+            () if !keep_alive => Some(Outcome::Finished),
+            () if in_flight >= PIPELINE || !reads => Some(Outcome::Paused(Pause::Pipeline)),
+            () if full => Some(Outcome::Paused(Pause::Queue)),
+            () => None,
+        }
+    }
+
+    fn pause(&mut self, id: ConnId, pause: Pause) {
+        let Some(conn) = self.conn(id) else { return };
+        conn.paused = Some(pause);
+        let resume_at = match pause {
+            Pause::Queue => return self.starved.push(id),
+            Pause::Pipeline => PIPELINE_RESUME,
+            Pause::Continue | Pause::Reject(_) => 0,
+        };
+        let mut io = conn.shared().lock();
+        // Answered in the meantime: nobody would tell us.
+        let at_once = io.in_flight <= resume_at && io.has_room();
+        io.resume_at = (!at_once).then_some(resume_at);
+        drop(io);
+        if at_once {
+            self.resume(id);
+        }
+    }
+
+    /// Ends a pause: does what was waiting, decodes what was kept, and reads on.
+    pub(super) fn resume(&mut self, id: ConnId) {
+        let now = self.now;
+        let Some(conn) = self.conn(id) else { return };
+        match conn.paused.take() {
+            Some(Pause::Reject(rejection)) => return self.reject(id, rejection),
+            Some(Pause::Continue) => {
+                conn.began = now;
+                let mut io = conn.shared().lock();
+                io.outbox.push(b"HTTP/1.1 100 Continue\r\n\r\n".to_vec());
+                drop(io);
+                self.go_on_writing(id);
+            }
+            Some(Pause::Pipeline | Pause::Queue) => {}
+            None => return,
+        }
+        let Some(conn) = self.conn(id) else { return };
+        let backlog = std::mem::take(&mut conn.backlog);
+        if !backlog.is_empty() {
+            self.decode(id, &backlog);
+        }
+        let Some(conn) = self.conn(id) else { return };
+        if conn.paused.is_none() && conn.unread {
+            self.handle_readable(id);
+        } else {
+            self.watch(id);
+        }
+    }
+
+    pub(super) fn feed_starved(&mut self) {
+        for id in std::mem::take(&mut self.starved) {
+            self.resume(id);
+        }
+    }
+
+    fn reject(&mut self, id: ConnId, rejection: Rejection) {
+        self.refuse_request(id, rejection.status(), rejection.reason());
+    }
+
+    /// Answers a request that the application never sees, and closes.
+    pub(super) fn refuse_request(&mut self, id: ConnId, status: u16, reason: &str) {
+        let Some(conn) = self.conn(id) else { return };
+        let shared = conn.shared().clone();
+        log::message(
+            Level::Warning,
+            &format!("HTTP request from {} refused with {status}: {reason}", shared.peer_text()),
+        );
+        let mut io = shared.lock();
+        if io.in_flight > 0 {
+            // Its turn has not come: what is under way is answered, and then the connection closes.
+            io.closing = Closing::Linger;
+            conn.finished = true;
+            conn.message = None;
+            return;
+        }
+        drop(io);
+        let date = http_date();
+        let (version, is_head) = match &conn.message {
+            Some(message) => (message.head.version(), message.head.is_head()),
+            None => (Version::Http11, false),
+        };
+        let mut answer = Vec::new();
+        let facts = RequestFacts { version, keep_alive: false, head: is_head };
+        simple_response(&mut answer, facts, status, &date, true, &[]);
+        if shared.service().http.log {
+            let (method, path): (&[u8], &[u8]) = match &conn.message {
+                Some(message) => (message.head.method(), message.head.path()),
+                None => (b"-", b"-"),
+            };
+            let mut line = Vec::new();
+            let bytes = body_length(&answer);
+            write_line(
+                &mut line,
+                &AccessLine {
+                    peer: shared.peer_text(),
+                    date: &date,
+                    method,
+                    path,
+                    version,
+                    status,
+                    bytes,
+                    millis: 0,
+                },
+            );
+            log::write(&line);
+        }
+        conn.finished = true;
+        conn.message = None;
+        conn.backlog = Vec::new();
+        let mut io = shared.lock();
+        io.outbox.push(answer);
+        io.closing = Closing::Linger;
+        drop(io);
+        match shared.flush() {
+            Flushed::Closed => self.remove(id),
+            // Flushing has asked for the rest: a watch on a blocked client, or the linger.
+            Flushed::Blocked | Flushed::Empty => {}
+        }
+    }
+}
+
+/// Bytes behind the head of an answer.
+fn body_length(answer: &[u8]) -> u64 {
+    let head = answer.windows(4).position(|window| window == b"\r\n\r\n").map_or(answer.len(), |at| at + 4);
+    (answer.len() - head) as u64
+}

@@ -1,0 +1,478 @@
+//! The reactor: the one owner of all sockets, timers and protocol state of a process.
+//!
+//! In a worker it runs on a thread of its own ([`Reactor::run`]); in the master, which must stay free of native threads
+//! because it forks, the main thread turns it ([`Reactor::turn`]). It never calls the application: what there is to do
+//! goes into the queue of jobs, once per turn.
+//!
+//! Registration is edge-triggered and for both directions, once per connection: there is no system call to re-arm it.
+
+mod accept;
+mod conn;
+mod deadlines;
+mod http;
+
+use crate::command::{Command, Handle, Timer};
+use crate::config::ReactorConfig;
+use crate::conn::ConnId;
+use crate::job::Job;
+use crate::link::{Link, Said};
+use crate::listener::Listener;
+use crate::notice::{Notice, Notices};
+use crate::queue::{JobQueue, StallWatch};
+use accept::Door;
+use conn::Conn;
+use deadlines::{Deadlines, Due};
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token, Waker};
+use slab::Slab;
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Events taken from the poller at a time.
+const EVENTS: usize = 1024;
+/// Bytes read from a socket at a time.
+const READ_BUFFER: usize = 64 * 1024;
+/// How long jobs may wait unnoticed while app threads sleep; the poller knows no shorter time.
+const STALL_CHECK: Duration = Duration::from_millis(1);
+/// How soon to ask again for app threads that are missing: whoever is to replace them may have looked when one that had
+/// left was not dead yet.
+const CREW_CHECK: Duration = Duration::from_millis(10);
+/// After so long without events the process counts as idle, for `on_idle`.
+const IDLE_AFTER: Duration = Duration::from_millis(20);
+
+// Tokens: connections are generation and slot, with generations from 1 on; all others are below.
+const WAKER: Token = Token(0);
+const MASTER_LINK: Token = Token(1);
+const FIRST_LISTENER: usize = 1 << 8;
+const FIRST_WORKER_LINK: usize = 1 << 16;
+const FIRST_CONN: usize = 1 << 32;
+
+/// See the module's text.
+#[derive(Debug)]
+pub struct Reactor {
+    poll: Poll,
+    handle: Handle,
+    config: ReactorConfig,
+    /// Descriptors this process may have.
+    descriptor_limit: u64,
+    conns: Slab<Conn>,
+    generation: u32,
+    doors: Vec<Door>,
+    master_link: Option<Link>,
+    worker_links: HashMap<usize, Link>,
+    deadlines: Deadlines,
+    timers: HashMap<u64, Running>,
+    next_timer: u64,
+    /// Jobs of this turn; published at its end.
+    jobs: Vec<Job>,
+    /// Connections not read because the queue was full.
+    starved: Vec<ConnId>,
+    /// Connections with more to read than one turn allows.
+    unfinished: Vec<ConnId>,
+    read_buffer: Box<[u8]>,
+    phase: Phase,
+    stall: StallWatch,
+    idle_wanted: bool,
+    /// Whether something has happened since the process was last idle. Not that `on_idle` blocks were given: one that
+    /// gives itself again would keep the process awake.
+    was_active: bool,
+    /// The time of this turn.
+    now: Instant,
+    /// Whether the last refusal at the door was logged: once per episode.
+    refusing: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Serving,
+    Draining,
+    Drained,
+    Ended,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Running {
+    timer: Timer,
+    next: Instant,
+    left: Option<u64>,
+    /// Its block waits to be run, or runs.
+    at_work: bool,
+}
+
+impl Reactor {
+    /// A reactor with nothing to do yet. Its poller and its wake-up descriptor belong to this process: a fork that goes
+    /// on must make its own.
+    pub fn new(config: ReactorConfig) -> io::Result<Reactor> {
+        let poll = Poll::new()?;
+        let waker = Waker::new(poll.registry(), WAKER)?;
+        let handle =
+            Handle::new(waker, poll.registry().try_clone()?, JobQueue::new(config.max_jobs), Notices::new()?);
+        let now = Instant::now();
+        Ok(Reactor {
+            poll,
+            handle,
+            config,
+            descriptor_limit: crate::sys::raise_descriptor_limit(),
+            conns: Slab::new(),
+            generation: 0,
+            doors: Vec::new(),
+            master_link: None,
+            worker_links: HashMap::new(),
+            deadlines: Deadlines::default(),
+            timers: HashMap::new(),
+            next_timer: 0,
+            jobs: Vec::new(),
+            starved: Vec::new(),
+            unfinished: Vec::new(),
+            read_buffer: vec![0; READ_BUFFER].into_boxed_slice(),
+            phase: Phase::Serving,
+            stall: StallWatch::new(now),
+            idle_wanted: false,
+            was_active: true,
+            now,
+            refusing: false,
+        })
+    }
+
+    /// The way to this reactor from other threads.
+    pub fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// Serves `listener` from here on.
+    pub fn listen(&mut self, listener: Arc<Listener>) -> io::Result<()> {
+        if self.is_draining() {
+            return Ok(());
+        }
+        let token = Token(FIRST_LISTENER + self.doors.len());
+        self.poll.registry().register(&mut SourceFd(&listener.as_raw_fd()), token, Interest::READABLE)?;
+        self.doors.push(Door::new(listener));
+        Ok(())
+    }
+
+    /// Looks after the worker's end of its link to the master.
+    pub fn follow(&mut self, link: Link) -> io::Result<()> {
+        self.poll.registry().register(&mut SourceFd(&link.as_raw_fd()), MASTER_LINK, Interest::READABLE)?;
+        self.master_link = Some(link);
+        Ok(())
+    }
+
+    /// Turns until [`Command::Exit`].
+    pub fn run(mut self) {
+        let mut events = Events::with_capacity(EVENTS);
+        while self.phase != Phase::Ended {
+            let timeout = self.prepare_wait();
+            self.turn(&mut events, timeout);
+        }
+        self.close_all();
+        // What app threads left behind holds this reactor's handle, and so itself.
+        self.handle.write_unwritten();
+    }
+
+    /// The poller's descriptor: readable when [`Reactor::turn`] would find something.
+    pub fn descriptor(&self) -> RawFd {
+        self.poll.as_raw_fd()
+    }
+
+    /// How long to wait for events, from now on woken by every command; `None` is for ever.
+    pub fn prepare_wait(&self) -> Option<Duration> {
+        match self.handle.prepare_sleep() {
+            true => self.timeout(),
+            false => Some(Duration::ZERO),
+        }
+    }
+
+    /// Waits for something to happen, at most for `timeout`, and handles it.
+    pub fn turn(&mut self, events: &mut Events, timeout: Option<Duration>) {
+        let polled = self.poll.poll(events, timeout);
+        self.handle.woke();
+        self.now = Instant::now();
+        if let Err(error) = polled {
+            events.clear();
+            if error.kind() != io::ErrorKind::Interrupted {
+                crate::log::message(crate::log::Level::Fatal, &format!("the reactor can not wait: {error}"));
+                self.phase = Phase::Ended;
+            }
+        }
+        let quiet = events.is_empty();
+        // Before the events: a connection that is known to be closed makes room for one at the door.
+        self.handle_commands();
+        for event in events.iter() {
+            self.handle_event(event.token(), Readiness::of(event));
+        }
+        for id in std::mem::take(&mut self.unfinished) {
+            self.handle_readable(id);
+        }
+        self.handle_commands();
+        self.handle_deadlines();
+        self.notice_idleness(quiet);
+        self.handle.jobs().publish(&mut self.jobs);
+        let unwritten = self.handle.unwritten() > 0;
+        if self.handle.jobs().relieve(&mut self.stall, self.now, unwritten) {
+            // Whoever made these answers is held up by what came behind them.
+            self.handle.write_unwritten();
+        }
+        if self.handle.jobs().is_short_handed() {
+            self.handle.notices().wake();
+        }
+        if self.phase == Phase::Draining && self.conns.is_empty() {
+            self.phase = Phase::Drained;
+            self.handle.notices().post(Notice::Drained);
+        }
+    }
+
+    fn timeout(&self) -> Option<Duration> {
+        if !self.unfinished.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let due = self.deadlines.next().map(|at| at.saturating_duration_since(Instant::now()));
+        let watched =
+            self.handle.unwritten() > 0 || self.handle.jobs().may_stall() || self.handle.jobs().may_hold_up();
+        let stall = watched.then_some(STALL_CHECK);
+        let crew = self.handle.jobs().is_short_handed().then_some(CREW_CHECK);
+        let idle = (self.idle_wanted && self.was_active).then_some(IDLE_AFTER);
+        [due, stall, crew, idle].into_iter().flatten().min()
+    }
+
+    fn handle_event(&mut self, token: Token, ready: Readiness) {
+        match token {
+            WAKER => {}
+            MASTER_LINK => self.hear_master(),
+            Token(number) if number >= FIRST_CONN => {
+                self.was_active = true;
+                self.handle_conn(conn_id(number), ready);
+            }
+            Token(number) if number >= FIRST_WORKER_LINK => {
+                self.was_active = true;
+                self.hear_worker(number - FIRST_WORKER_LINK);
+            }
+            Token(number) => {
+                self.was_active = true;
+                self.accept(number - FIRST_LISTENER);
+            }
+        }
+    }
+
+    fn handle_commands(&mut self) {
+        while let Some(command) = self.handle.next_command() {
+            self.handle_command(command);
+        }
+    }
+
+    fn handle_command(&mut self, command: Command) {
+        match command {
+            Command::Flush => self.handle.write_unwritten(),
+            Command::Blocked(id) => self.watch_writing(id),
+            Command::Resume(id) => self.resume(id),
+            Command::Linger(id) => self.linger(id),
+            Command::Closed(id) => self.remove(id),
+            Command::QueueHasRoom => self.feed_starved(),
+            Command::Listen(listener) => {
+                if let Err(error) = self.listen(listener) {
+                    crate::log::message(
+                        crate::log::Level::Error,
+                        &format!("can not serve a listener: {error}"),
+                    );
+                }
+            }
+            Command::Adopt { slot, link } => self.adopt(slot, link),
+            Command::StopWorker(slot) => {
+                if let Some(link) = self.worker_links.get(&slot) {
+                    link.say_stop();
+                }
+            }
+            Command::Ready => {
+                if let Some(link) = &self.master_link {
+                    link.say_ready();
+                }
+            }
+            Command::AddTimer(timer) => self.add_timer(timer),
+            Command::TimerDone(id) => self.rearm_timer(id),
+            Command::WantIdle => self.idle_wanted = true,
+            Command::Shutdown(until) => self.shut_down(until),
+            Command::Exit => self.phase = Phase::Ended,
+        }
+    }
+
+    fn handle_deadlines(&mut self) {
+        while let Some(due) = self.deadlines.pop(self.now) {
+            match due {
+                Due::Conn(id) => self.handle_deadline(id),
+                Due::Timer(id) => self.fire_timer(id),
+                Due::Accept(door) => self.accept_late(door),
+                Due::DrainEnd => self.cut_off(),
+            }
+        }
+    }
+
+    // --- the cluster's links ------------------------------------------------------------------------------------
+
+    fn hear_master(&mut self) {
+        while let Some(said) = self.master_link.as_ref().and_then(Link::listen) {
+            match said {
+                Said::Stop => self.handle.notices().post(Notice::StopAsked),
+                Said::Gone => {
+                    self.master_link = None;
+                    self.handle.notices().post(Notice::MasterGone);
+                }
+                Said::Ready => {}
+            }
+        }
+    }
+
+    fn adopt(&mut self, slot: usize, link: Link) {
+        let token = Token(FIRST_WORKER_LINK + slot);
+        let registered =
+            self.poll.registry().register(&mut SourceFd(&link.as_raw_fd()), token, Interest::READABLE);
+        if registered.is_err() {
+            return self.handle.notices().post(Notice::WorkerGone(slot));
+        }
+        self.worker_links.insert(slot, link);
+        self.hear_worker(slot);
+    }
+
+    fn hear_worker(&mut self, slot: usize) {
+        while let Some(said) = self.worker_links.get(&slot).and_then(Link::listen) {
+            match said {
+                Said::Ready => self.handle.notices().post(Notice::WorkerReady(slot)),
+                Said::Gone => {
+                    self.worker_links.remove(&slot);
+                    self.handle.notices().post(Notice::WorkerGone(slot));
+                }
+                Said::Stop => {}
+            }
+        }
+    }
+
+    // --- timers and idleness ------------------------------------------------------------------------------------
+
+    fn add_timer(&mut self, timer: Timer) {
+        if self.is_draining() {
+            return self.jobs.push(Job::Forget(timer.root));
+        }
+        let id = self.next_timer;
+        self.next_timer += 1;
+        // An interval that the clock can not hold never ends.
+        let Some(next) = self.now.checked_add(timer.every) else {
+            return self.jobs.push(Job::Forget(timer.root));
+        };
+        self.timers.insert(id, Running { timer, next, left: timer.times, at_work: false });
+        self.deadlines.add(next, Due::Timer(id));
+    }
+
+    fn fire_timer(&mut self, id: u64) {
+        let Some(running) = self.timers.get_mut(&id) else { return };
+        running.left = running.left.map(|left| left.saturating_sub(1));
+        running.at_work = true;
+        let last = running.left == Some(0);
+        let root = running.timer.root;
+        if last {
+            self.timers.remove(&id);
+        }
+        self.jobs.push(Job::Timer { id, root, last });
+    }
+
+    /// Fixed rate: the next time is a whole number of intervals after the first, and never in the past.
+    fn rearm_timer(&mut self, id: u64) {
+        let is_draining = self.is_draining();
+        let Some(running) = self.timers.get_mut(&id) else { return };
+        running.at_work = false;
+        if is_draining {
+            return self.drop_timers();
+        }
+        let every = running.timer.every;
+        let late = self.now.saturating_duration_since(running.next);
+        let missed = late.as_nanos().checked_div(every.as_nanos()).unwrap_or(0);
+        let rounds = u32::try_from(missed).unwrap_or(u32::MAX).saturating_add(1);
+        running.next += every.saturating_mul(rounds);
+        self.deadlines.add(running.next, Due::Timer(id));
+    }
+
+    /// Timers end with the server; one whose block is at work, when that is done.
+    fn drop_timers(&mut self) {
+        let jobs = &mut self.jobs;
+        self.timers.retain(|_, running| {
+            if !running.at_work {
+                jobs.push(Job::Forget(running.timer.root));
+            }
+            running.at_work
+        });
+    }
+
+    fn notice_idleness(&mut self, quiet: bool) {
+        if !(quiet && self.idle_wanted && self.was_active)
+            || self.handle.jobs().waiting() > 0
+            || !self.jobs.is_empty()
+        {
+            return;
+        }
+        self.was_active = false;
+        self.idle_wanted = false;
+        self.jobs.push(Job::Idle);
+    }
+
+    // --- the end ------------------------------------------------------------------------------------------------
+
+    fn shut_down(&mut self, until: Instant) {
+        if self.phase != Phase::Serving {
+            // A second request to stop brings the end of the drain forward.
+            return self.deadlines.add(until, Due::DrainEnd);
+        }
+        self.phase = Phase::Draining;
+        self.handle.set_draining();
+        self.show_count();
+        self.drop_timers();
+        self.close_doors();
+        let ids: Vec<ConnId> = self.conns.iter().map(|(_, conn)| conn.id()).collect();
+        ids.into_iter().for_each(|id| self.close_when_idle(id));
+        self.deadlines.add(until, Due::DrainEnd);
+    }
+
+    fn cut_off(&mut self) {
+        if self.phase != Phase::Draining {
+            return;
+        }
+        self.close_all();
+        self.phase = Phase::Drained;
+        self.handle.notices().post(Notice::DrainTimedOut);
+    }
+
+    /// Closes, rather than drops: a connection whose lane holds jobs of its own would live on in them.
+    fn close_all(&mut self) {
+        let ids: Vec<ConnId> = self.conns.iter().map(|(_, conn)| conn.id()).collect();
+        ids.into_iter().for_each(|id| self.remove(id));
+    }
+}
+
+/// What an event says about a socket.
+#[derive(Clone, Copy, Debug)]
+struct Readiness {
+    readable: bool,
+    writable: bool,
+    /// The peer will send no more: read until the end is seen, for there will be no further event.
+    read_closed: bool,
+    broken: bool,
+}
+
+impl Readiness {
+    fn of(event: &mio::event::Event) -> Readiness {
+        Readiness {
+            readable: event.is_readable(),
+            // Where nobody reads any more a write tells so.
+            writable: event.is_writable() || event.is_write_closed(),
+            read_closed: event.is_read_closed(),
+            broken: event.is_error(),
+        }
+    }
+}
+
+fn conn_id(number: usize) -> ConnId {
+    ConnId { slot: (number & 0xffff_ffff) as u32, generation: (number >> 32) as u32 }
+}
+
+fn token_of(id: ConnId) -> Token {
+    Token((id.generation as usize) << 32 | id.slot as usize)
+}

@@ -1,0 +1,166 @@
+//! How long clients may take. Deadlines are looked at every fifty milliseconds at the earliest, so nothing here is
+//! shorter.
+
+mod support;
+
+use std::time::{Duration, Instant};
+use support::{Asked, Setup, gate, get};
+
+const SHORT: Duration = Duration::from_millis(120);
+/// Long enough to be told from `SHORT`, and never waited for.
+const LONG: Duration = Duration::from_secs(60);
+
+fn setup() -> Setup {
+    Setup::new().http(|http| {
+        http.keep_alive = LONG;
+        http.head_timeout = LONG;
+        http.body_timeout = LONG;
+        http.write_timeout = LONG;
+    })
+}
+
+#[test]
+fn an_idle_connection_is_closed_without_a_word() {
+    let server = setup().http(|http| http.keep_alive = SHORT).serve(|_| "x");
+    let begun = Instant::now();
+    let mut fresh = server.connect();
+    let mut used = server.connect();
+    assert_eq!(used.get("/").text(), "x");
+    fresh.expect_end();
+    used.expect_end();
+    assert!(begun.elapsed() >= SHORT);
+}
+
+#[test]
+fn requests_keep_a_connection_open() {
+    let server = setup().http(|http| http.keep_alive = SHORT * 2).serve(|_| "x");
+    let mut client = server.connect();
+    for _ in 0..6 {
+        assert_eq!(client.get("/").text(), "x");
+        client.expect_silence(SHORT / 2);
+    }
+    client.expect_end();
+}
+
+#[test]
+fn a_connection_is_not_idle_while_the_application_is_at_work() {
+    let (open, wait) = gate();
+    let server = setup().http(|http| http.keep_alive = SHORT).serve(move |_| {
+        wait();
+        "x"
+    });
+    let mut client = server.connect();
+    client.send(get("/"));
+    client.expect_silence(SHORT * 3);
+    open.send(()).unwrap();
+    let answered = Instant::now();
+    assert_eq!(client.answer().text(), "x");
+    // The time runs from the answer on.
+    client.expect_end();
+    assert!(answered.elapsed() >= SHORT);
+}
+
+#[test]
+fn a_head_that_does_not_end_is_refused_even_while_it_grows() {
+    let server = setup().http(|http| http.head_timeout = SHORT * 2).serve(|_| "x");
+    let mut client = server.connect();
+    let begun = Instant::now();
+    client.send("GET / HTTP/1.1\r\n");
+    let reply = loop {
+        let _ = client.try_send("X: y\r\n");
+        match client.read_within(Duration::from_millis(20)) {
+            Some(bytes) => {
+                client.give_back(bytes);
+                break client.answer();
+            }
+            None => assert!(begun.elapsed() < LONG / 6, "no end to it"),
+        }
+    };
+    assert_eq!((reply.status, reply.header("connection")), (408, Some("close")));
+    assert!(begun.elapsed() >= SHORT * 2);
+    client.expect_end();
+}
+
+#[test]
+fn a_body_that_stops_is_refused() {
+    // What came in a hurry is no credit for standing still.
+    for sent in [10, 300_000] {
+        let server = setup().http(|http| http.body_timeout = SHORT).serve(|_| "x");
+        let mut client = server.connect();
+        let begun = Instant::now();
+        client.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 400000\r\n\r\n");
+        client.send("b".repeat(sent));
+        assert_eq!(client.answer().status, 408, "after {sent} bytes");
+        assert!(begun.elapsed() >= SHORT);
+        client.expect_end();
+    }
+}
+
+#[test]
+fn a_body_that_drips_is_refused() {
+    let server = setup().http(|http| http.body_timeout = SHORT * 2).serve(|_| "x");
+    let mut client = server.connect();
+    client.send("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n");
+    let begun = Instant::now();
+    let reply = loop {
+        let _ = client.try_send("1\r\nx\r\n");
+        match client.read_within(Duration::from_millis(20)) {
+            Some(bytes) => {
+                client.give_back(bytes);
+                break client.answer();
+            }
+            None => assert!(begun.elapsed() < LONG / 6, "no end to it"),
+        }
+    };
+    assert_eq!(reply.status, 408);
+}
+
+#[test]
+fn a_slow_body_that_keeps_coming_is_served() {
+    let server =
+        setup().http(|http| http.body_timeout = SHORT).serve(|asked: Asked| asked.body.len().to_string());
+    let mut client = server.connect();
+    let begun = Instant::now();
+    client.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n");
+    for _ in 0..20 {
+        client.expect_silence(Duration::from_millis(20));
+        client.send("x".repeat(5000));
+    }
+    assert_eq!(client.answer().text(), "100000");
+    assert!(begun.elapsed() >= SHORT * 2);
+}
+
+#[test]
+fn a_head_that_stops_behind_a_request_under_way_does_not_cost_that_its_answer() {
+    let (open, wait) = gate();
+    let server = setup().http(|http| http.head_timeout = SHORT).serve(move |asked: Asked| {
+        wait();
+        asked.path
+    });
+    for finish in [false, true] {
+        let mut client = server.connect();
+        client.send(get("/slow") + "GET /part");
+        if finish {
+            client.finish();
+        }
+        client.expect_silence(SHORT * 3);
+        open.send(()).unwrap();
+        assert_eq!(client.answer().text(), "/slow");
+        client.expect_end();
+    }
+}
+
+#[test]
+fn one_that_does_not_hang_up_behind_a_refusal_is_cut_off() {
+    let server = setup().serve(|_| "x");
+    let mut client = server.connect();
+    client.send("BAD\r\n\r\n");
+    assert_eq!(client.answer().status, 400);
+    client.expect_end();
+    // Two seconds are given to it, whatever it goes on to say.
+    let begun = Instant::now();
+    while client.try_send("noise").is_ok() {
+        assert!(begun.elapsed() < LONG / 6, "it may stay for ever");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
