@@ -1,0 +1,247 @@
+//! App threads: Ruby threads that run jobs.
+//!
+//! A thread takes the GVL once and runs jobs until none waits. Then it leaves the GVL and writes the answers itself. When
+//! many answers have gathered and more jobs wait, the reactor writes them meanwhile on another core.
+
+use crate::rack::{Answered, answer_request, report_error};
+use crate::{api, fork, gvl, process, roots};
+use iodine_codec::access_log::{AccessLine, write_line};
+use iodine_codec::http::RequestHead;
+use iodine_core::clock::http_date;
+use iodine_core::command::{Command, Handle};
+use iodine_core::queue::Taken;
+use iodine_core::{AppThread, ConnHandle, Job, Request, Root, log};
+use magnus::{Error, Ruby};
+use rb_sys::{ID, VALUE};
+use std::ffi::c_long;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
+
+/// So many answers a thread writes itself when no job waits: a lone request costs no hop to another thread.
+const WRITE_SELF: usize = 4;
+/// So many answers gather, while jobs wait, before the reactor is asked to write them. More than a few are better
+/// written by the thread that reads the sockets, too: what the kernel keeps of them stays on one core.
+const HAND_OVER: usize = 32;
+/// Jobs run between two looks at what is pending for this thread.
+const CHECK_EVERY: usize = 64;
+
+/// Runs jobs until the queue ends. Returns an error only to let the thread die of it.
+pub fn work(ruby: &Ruby) -> Result<(), Error> {
+    let Some(handle) = process::handle() else { return Ok(()) };
+    let mut thread = handle.jobs().enter();
+    let mut runner = Runner { handle, lines: Vec::new(), killed: None };
+    let interrupter = thread.interrupter();
+    loop {
+        let taken = {
+            let (runner, thread) = (&mut runner, &mut thread);
+            gvl::without(
+                || {
+                    runner.write_out();
+                    thread.wait(|| runner.handle.wake())
+                },
+                || interrupter.interrupt(),
+            )
+        };
+        if fork::is_inert() {
+            return abandon(runner, thread);
+        }
+        let job = match taken {
+            Some((Taken::Job(job), room)) => {
+                runner.note_room(room);
+                Some(job)
+            }
+            Some((Taken::Ended, _)) => return Ok(()),
+            Some((Taken::Interrupted, _)) | None => None,
+        };
+        // What is pending for this thread must not strike the job, which has nothing to do with it.
+        runner.killed = gvl::check_interrupts().err().and_then(report_error);
+        match (job, &runner.killed) {
+            (Some(job), None) => runner.run_all(ruby, &mut thread, job),
+            (Some(job), Some(_)) => runner.handle.jobs().put_back(job),
+            (None, _) => {}
+        }
+        if fork::is_inert() {
+            return abandon(runner, thread);
+        }
+        if let Some(error) = runner.killed.take() {
+            // Nothing may be pending for the thread itself any more, so this can not be refused for long.
+            let _ = gvl::without(|| runner.write_out(), || {});
+            runner.hand_over();
+            // The reactor sees to it that this thread is missed, even if its last words in Ruby are cut off by another kill.
+            drop(thread);
+            runner.handle.wake();
+            return Err(error);
+        }
+    }
+}
+
+/// Runs the jobs that wait now, on the calling thread: for the master, which has no app threads.
+pub fn run_waiting(ruby: &Ruby) -> Result<(), Error> {
+    let Some(handle) = process::handle() else { return Ok(()) };
+    let mut thread = handle.jobs().enter();
+    let mut runner = Runner { handle, lines: Vec::new(), killed: None };
+    // What these jobs add is left for the next time, so that signals and workers get their turn.
+    for _ in 0..runner.handle.jobs().waiting() {
+        let Some((job, _)) = thread.take() else { break };
+        runner.run(ruby, job);
+        if fork::is_inert() {
+            return abandon(runner, thread);
+        }
+    }
+    runner.killed.take().map_or(Ok(()), Err)
+}
+
+/// A forked child of the application: its copy of the thread ends without touching what it holds.
+fn abandon(runner: Runner, thread: AppThread) -> Result<(), Error> {
+    std::mem::forget(runner);
+    std::mem::forget(thread);
+    Ok(())
+}
+
+struct Runner {
+    handle: Handle,
+    /// Answers to log.
+    lines: Vec<Line>,
+    killed: Option<Error>,
+}
+
+// SAFETY: it crosses to no other thread: `without` runs its work on the calling one. `killed`, its only Ruby value, is
+// not looked at there.
+unsafe impl Send for Runner {}
+
+struct Line {
+    conn: ConnHandle,
+    head: RequestHead,
+    status: u16,
+    length: u64,
+    millis: u64,
+}
+
+impl Runner {
+    fn run_all(&mut self, ruby: &Ruby, thread: &mut AppThread, first: Job) {
+        self.run(ruby, first);
+        for _ in 0..CHECK_EVERY {
+            if self.killed.is_some() || fork::is_inert() {
+                return;
+            }
+            let Some((job, room)) = thread.take() else { return };
+            self.note_room(room);
+            // Nothing that is ready waits for a slow job; when a quick one turns out slow, the reactor notices.
+            if self.handle.unwritten() >= HAND_OVER || !self.handle.jobs().is_quick() {
+                self.hand_over();
+            }
+            self.run(ruby, job);
+        }
+    }
+
+    fn run(&mut self, ruby: &Ruby, job: Job) {
+        match job {
+            Job::Request(request) => self.run_lane(ruby, request),
+            Job::Task(root) => self.run_task(root, true),
+            Job::Timer { id, root, last } => {
+                self.run_task(root, last);
+                if !last && !fork::is_inert() {
+                    self.handle.send(Command::TimerDone(id));
+                }
+            }
+            Job::Forget(root) => roots::release(root),
+            Job::Idle => self.call(api::base_module, "run_idle_blocks"),
+        }
+    }
+
+    /// A request, and those of its connection that became ready behind it.
+    fn run_lane(&mut self, ruby: &Ruby, request: Box<Request>) {
+        let conn = request.conn.clone();
+        let mut next = Some(request);
+        while let Some(request) = next.take() {
+            // A panic of ours costs one connection, and leaves its client in no doubt.
+            let Ok(answered) = catch_unwind(AssertUnwindSafe(|| answer_request(ruby, request))) else {
+                return conn.abort();
+            };
+            if fork::is_inert() {
+                std::mem::forget((answered, conn));
+                return;
+            }
+            let Answered { answer, status, length, head, started, killed } = answered;
+            self.killed = killed.or(self.killed.take());
+            let Some(answer) = answer else { break };
+            let now = Instant::now();
+            if let (true, Some(head)) = (conn.service().http.log, head) {
+                let millis = now.duration_since(started).as_millis() as u64;
+                self.lines.push(Line { conn: conn.clone(), head, status, length, millis });
+            }
+            let job = conn.answer(answer, now);
+            self.handle.leave_unwritten(&conn);
+            // A lane holds requests only.
+            let Some(Job::Request(request)) = job else { break };
+            // The reactor knows nothing of what waits in a lane: it has to look, in case this one is slow.
+            if self.handle.jobs().is_quick() {
+                self.handle.wake()
+            } else {
+                self.hand_over()
+            }
+            next = Some(request);
+        }
+    }
+
+    fn run_task(&mut self, root: Root, last: bool) {
+        self.call(|| roots::value(root), "call");
+        if last {
+            roots::release(root);
+        }
+    }
+
+    /// Calls a method without arguments; what it raises is logged.
+    fn call(&mut self, receiver: impl FnOnce() -> VALUE, method: &str) {
+        let called = gvl::protect(|| {
+            // SAFETY: the GVL is held, and what is raised is caught.
+            unsafe {
+                let id: ID = rb_sys::rb_intern2(method.as_ptr().cast(), method.len() as c_long);
+                rb_sys::rb_funcallv(receiver(), id, 0, std::ptr::null())
+            }
+        });
+        if let Err(error) = called {
+            self.killed = report_error(error).or(self.killed.take());
+        }
+    }
+
+    fn note_room(&self, room: bool) {
+        if room {
+            self.handle.send(Command::QueueHasRoom);
+        }
+    }
+
+    fn hand_over(&self) {
+        if self.handle.unwritten() > 0 {
+            self.handle.send(Command::Flush);
+        }
+    }
+
+    /// Writes answers and log lines. Without the GVL.
+    fn write_out(&mut self) {
+        if self.handle.unwritten() > WRITE_SELF {
+            self.hand_over();
+        } else {
+            self.handle.write_unwritten();
+        }
+        if self.lines.is_empty() {
+            return;
+        }
+        let mut text = Vec::with_capacity(self.lines.len() * 128);
+        let date = http_date();
+        for line in self.lines.drain(..) {
+            let access = AccessLine {
+                peer: line.conn.peer_text(),
+                date: &date,
+                method: line.head.method(),
+                path: line.head.path(),
+                version: line.head.version(),
+                status: line.status,
+                bytes: line.length,
+                millis: line.millis,
+            };
+            write_line(&mut text, &access);
+        }
+        log::write(&text);
+    }
+}

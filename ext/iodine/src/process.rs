@@ -1,0 +1,200 @@
+//! The server's state in this process, as the Ruby side sees it: listeners, and the reactor of the worker or the master.
+//!
+//! Everything here is called with the GVL, and the lock is never held across a call into Ruby or a wait, so that a fork
+//! finds it open.
+
+use crate::{gvl, roots};
+use iodine_core::command::{Command, Handle};
+use iodine_core::link::Link;
+use iodine_core::log::Writer;
+use iodine_core::sys::Board;
+use iodine_core::{Listener, Reactor, ReactorConfig, Root};
+use mio::Events;
+use std::collections::HashSet;
+use std::io;
+use std::os::fd::RawFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+static STATE: Mutex<State> =
+    Mutex::new(State { listeners: Vec::new(), role: Role::Idle, board: None, nursery: None, handle: None });
+
+struct State {
+    listeners: Vec<Arc<Listener>>,
+    role: Role,
+    board: Option<Board>,
+    /// Both ends of the link of the worker that is about to be forked, and its place.
+    nursery: Option<(usize, Link, Link)>,
+    /// The way to the reactor, while there is one.
+    handle: Option<Handle>,
+}
+
+enum Role {
+    /// No server runs.
+    Idle,
+    /// This process serves: the reactor has its own thread.
+    Worker { thread: JoinHandle<()>, log: Writer },
+    /// This process looks after workers. Its only thread turns the reactor.
+    Master(Box<Master>),
+}
+
+struct Master {
+    reactor: Reactor,
+    events: Events,
+}
+
+/// Remembers `listeners`; a serving process starts on them at once.
+pub fn add_listeners(listeners: Vec<Listener>) {
+    let mut state = lock();
+    for listener in listeners.into_iter().map(Arc::new) {
+        if let (Role::Worker { .. }, Some(handle)) = (&state.role, &state.handle) {
+            handle.send(Command::Listen(listener.clone()));
+        }
+        state.listeners.push(listener);
+    }
+}
+
+/// Closes all listeners, which nobody serves any more; `unlink` removes the files of Unix sockets.
+pub fn close_listeners(unlink: bool) {
+    let listeners = std::mem::take(&mut lock().listeners);
+    if unlink {
+        listeners.iter().for_each(|listener| listener.unlink());
+    }
+    // Several listeners may have one application.
+    let apps: HashSet<Root> = listeners.iter().map(|listener| listener.service().app).collect();
+    apps.into_iter().for_each(roots::release);
+}
+
+/// The way to this process's reactor, while there is one.
+pub fn handle() -> Option<Handle> {
+    lock().handle.clone()
+}
+
+/// Starts serving in this process. A forked worker names its `slot`, and lets go of all that was the master's.
+pub fn start_worker(slot: Option<usize>, mut config: ReactorConfig) -> io::Result<()> {
+    let mut state = lock();
+    // Dropping closes the copies of the master's descriptors; its poller keeps what it has registered.
+    state.role = Role::Idle;
+    let link = match (slot, state.nursery.take()) {
+        (Some(slot), Some((named, _, ours))) if named == slot => {
+            config.place = state.board.map(|board| (board, slot));
+            Some(ours)
+        }
+        _ => None,
+    };
+    if let Some((board, slot)) = &config.place {
+        board.set(*slot, 0);
+    }
+    let mut reactor = Reactor::new(config)?;
+    for listener in &state.listeners {
+        reactor.listen(listener.clone())?;
+    }
+    if let Some(link) = link {
+        reactor.follow(link)?;
+    }
+    state.handle = Some(reactor.handle().clone());
+    let log = Writer::start()?;
+    let thread = std::thread::Builder::new().name("iodine-reactor".into()).spawn(move || reactor.run())?;
+    state.role = Role::Worker { thread, log };
+    Ok(())
+}
+
+/// Ends the reactor of this process and waits for its thread, which ends at once; then for the log.
+pub fn stop_worker() {
+    let (role, handle) = {
+        let mut state = lock();
+        (std::mem::replace(&mut state.role, Role::Idle), state.handle.take())
+    };
+    let Role::Worker { thread, log } = role else { return };
+    if let Some(handle) = handle {
+        handle.send(Command::Exit);
+    }
+    gvl::without(
+        move || {
+            let _ = thread.join();
+            drop(log);
+        },
+        || {},
+    );
+}
+
+/// Becomes the master of a cluster with places for `slots` workers.
+pub fn start_master(slots: usize) -> io::Result<()> {
+    let mut state = lock();
+    let reactor = Reactor::new(ReactorConfig::default())?;
+    state.board = Some(Board::new(slots)?);
+    state.handle = Some(reactor.handle().clone());
+    state.role = Role::Master(Box::new(Master { reactor, events: Events::with_capacity(64) }));
+    Ok(())
+}
+
+/// The end of the master's part.
+pub fn stop_master() {
+    let mut state = lock();
+    if matches!(state.role, Role::Master(_)) {
+        state.role = Role::Idle;
+        state.handle = None;
+        state.board = None;
+    }
+}
+
+/// Before the fork of the worker for `slot`: makes its link.
+pub fn prepare_worker(slot: usize) -> io::Result<()> {
+    let (ours, theirs) = Link::pair()?;
+    lock().nursery = Some((slot, ours, theirs));
+    Ok(())
+}
+
+/// After the fork, in the master: looks after the worker's link, or drops it when the fork failed.
+pub fn adopt_worker(slot: usize, forked: bool) {
+    let mut state = lock();
+    let Some((_, link, _)) = state.nursery.take_if(|(named, _, _)| *named == slot) else { return };
+    if let (true, Some(handle)) = (forked, &state.handle) {
+        handle.send(Command::Adopt { slot, link });
+    }
+}
+
+/// The worker in `slot` has been reaped.
+pub fn vacate(slot: usize) {
+    if let Some(board) = lock().board {
+        board.vacate(slot);
+    }
+}
+
+/// Master: the descriptor to wait for before [`turn`], and for how long at most.
+pub fn prepare_turn() -> Option<(RawFd, Option<Duration>)> {
+    match &lock().role {
+        Role::Master(master) => Some((master.reactor.descriptor(), master.reactor.prepare_wait())),
+        _ => None,
+    }
+}
+
+/// Master: handles what has happened. Never waits.
+pub fn turn() {
+    if let Role::Master(master) = &mut lock().role {
+        let Master { reactor, events } = &mut **master;
+        reactor.turn(events, Some(Duration::ZERO));
+    }
+}
+
+/// Asks the reactor to finish what is under way within `timeout`.
+pub fn shut_down(timeout: Duration) {
+    if let Some(handle) = handle() {
+        handle.send(Command::Shutdown(Instant::now() + timeout));
+    }
+}
+
+/// For a forked child: leaves everything as it lies. Nothing is dropped, because threads are gone that hold its locks.
+pub fn forget() {
+    let mut state = lock();
+    std::mem::forget(std::mem::take(&mut state.listeners));
+    std::mem::forget(std::mem::replace(&mut state.role, Role::Idle));
+    std::mem::forget(state.handle.take());
+    std::mem::forget(state.nursery.take());
+    state.board = None;
+}
+
+fn lock() -> MutexGuard<'static, State> {
+    STATE.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,316 @@
+//! The env Hash: a copy of a frozen template, plus what the request says. Keys and values as in iodine 0.7, with its
+//! faults F-18, F-22 to F-24 and F-28 mended.
+
+use super::keys::{self, Key};
+use iodine_codec::http::{Authority, RequestHead, Scheme, Version, forwarded};
+use iodine_core::Request;
+use magnus::rb_sys::AsRawValue;
+use magnus::value::ReprValue;
+use magnus::{Error, Ruby};
+use rb_sys::VALUE;
+use std::ffi::c_long;
+use std::sync::OnceLock;
+
+/// Values made once. All are pinned, because the collector is told of each.
+struct Constants {
+    template: VALUE,
+    request_method: VALUE,
+    path_info: VALUE,
+    query_string: VALUE,
+    server_protocol: VALUE,
+    http_version: VALUE,
+    http10: VALUE,
+    server_name: VALUE,
+    server_port: VALUE,
+    remote_addr: VALUE,
+    url_scheme: VALUE,
+    https: VALUE,
+    http_host: VALUE,
+    content_length: VALUE,
+    rack_input: VALUE,
+    rack_hijack: VALUE,
+    other_methods: [(&'static str, VALUE); 6],
+}
+
+static CONSTANTS: OnceLock<Constants> = OnceLock::new();
+
+/// Header numbers that can be recognised as repeated without looking into the Hash.
+const NUMBERS: usize = 1024;
+
+/// Makes the template and the keys. The GVL is held.
+pub fn init(ruby: &Ruby) -> Result<(), Error> {
+    let template = ruby.hash_new();
+    let script_name = std::env::var("SCRIPT_NAME").ok().filter(|name| name != "/").unwrap_or_default();
+    let set = |key: &str, value: VALUE| {
+        // SAFETY: the GVL is held; both are live values.
+        unsafe { rb_sys::rb_hash_aset(template.as_raw(), keys::constant(key), value) };
+    };
+    let [nil, yes, no] = [rb_sys::Qnil, rb_sys::Qtrue, rb_sys::Qfalse].map(|special| special as VALUE);
+    let version = ruby.ary_from_iter([1, 3]);
+    version.freeze();
+    set("rack.upgrade?", nil);
+    set("rack.upgrade", nil);
+    set("rack.version", version.as_raw());
+    set("SCRIPT_NAME", keys::constant(&script_name));
+    set("rack.input", super::input::empty());
+    // SAFETY: the GVL is held; Ruby has set up its standard streams long ago.
+    set("rack.errors", unsafe { rb_sys::rb_stderr });
+    set("rack.hijack?", yes);
+    set("rack.multiprocess", yes);
+    set("rack.multithread", yes);
+    set("rack.run_once", no);
+    set("rack.url_scheme", keys::constant("http"));
+    set("HTTP_VERSION", keys::constant("HTTP/1.1"));
+    set("SERVER_PROTOCOL", keys::constant("HTTP/1.1"));
+    set("REQUEST_METHOD", keys::constant("GET"));
+    set("QUERY_STRING", keys::constant(""));
+    set("SERVER_NAME", keys::constant("localhost"));
+    set("SERVER_PORT", keys::constant("80"));
+    // Set for each request; here so that they have their places.
+    for key in ["rack.hijack", "PATH_INFO", "REMOTE_ADDR", "HTTP_HOST"] {
+        set(key, nil);
+    }
+    freeze_for_ever(template.as_raw());
+    let methods = ["HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"];
+    let _ = CONSTANTS.set(Constants {
+        template: template.as_raw(),
+        request_method: keys::constant("REQUEST_METHOD"),
+        path_info: keys::constant("PATH_INFO"),
+        query_string: keys::constant("QUERY_STRING"),
+        server_protocol: keys::constant("SERVER_PROTOCOL"),
+        http_version: keys::constant("HTTP_VERSION"),
+        http10: keys::constant("HTTP/1.0"),
+        server_name: keys::constant("SERVER_NAME"),
+        server_port: keys::constant("SERVER_PORT"),
+        remote_addr: keys::constant("REMOTE_ADDR"),
+        url_scheme: keys::constant("rack.url_scheme"),
+        https: keys::constant("https"),
+        http_host: keys::constant("HTTP_HOST"),
+        content_length: keys::constant("CONTENT_LENGTH"),
+        rack_input: keys::constant("rack.input"),
+        rack_hijack: keys::constant("rack.hijack"),
+        other_methods: methods.map(|method| (method, keys::constant(method))),
+    });
+    Ok(())
+}
+
+fn freeze_for_ever(hash: VALUE) {
+    // SAFETY: the GVL is held.
+    unsafe {
+        rb_sys::rb_obj_freeze(hash);
+        rb_sys::rb_gc_register_mark_object(hash);
+    }
+}
+
+/// The env of a request whose body has `length` bytes; `input` is nil without one. The GVL is held; may raise
+/// NoMemoryError.
+///
+/// Stores into a Hash are what an env costs. So what many requests share (the method and version, the server's name and
+/// port for each `Host`) comes with the template, as frozen Strings.
+pub fn build(request: &Request, length: u64, input: VALUE, hijack: VALUE) -> VALUE {
+    let Some(constants) = CONSTANTS.get() else { return rb_sys::Qnil as VALUE };
+    let head = &request.head;
+    let host = head.host();
+    let template = host.and_then(|host| templates::find(constants, host));
+    // SAFETY: the GVL is held.
+    let env = Env(unsafe { rb_sys::rb_hash_dup(template.unwrap_or(constants.template)) });
+    env.set_method(constants, head.method());
+    env.set(constants.path_info, string(head.path()));
+    if !head.query().is_empty() {
+        env.set(constants.query_string, string(head.query()));
+    }
+    if head.version() == Version::Http10 {
+        env.set(constants.server_protocol, constants.http10);
+        env.set(constants.http_version, constants.http10);
+    }
+    env.set(constants.remote_addr, string(request.conn.peer_text().as_bytes()));
+    env.set(constants.rack_hijack, hijack);
+    if input != rb_sys::Qnil as VALUE {
+        env.set(constants.rack_input, input);
+    }
+    let headers = env.set_headers(head);
+    let https = headers.proxied
+        && forwarded::scheme(head.header("x-forwarded-proto"), head.header("forwarded"))
+            == Some(Scheme::Https);
+    if https {
+        env.set(constants.url_scheme, constants.https);
+    }
+    match host {
+        Some(host) => env.set(constants.http_host, string(host)),
+        // SAFETY: the GVL is held.
+        None => unsafe {
+            rb_sys::rb_hash_delete(env.0, constants.http_host);
+        },
+    }
+    if https || template.is_none() {
+        env.set_server(constants, request, host, https);
+    }
+    if headers.chunked {
+        let mut digits = [0; 20];
+        env.set(constants.content_length, string(decimal(length, &mut digits)));
+    }
+    env.0
+}
+
+/// What the headers said beyond their entries.
+#[derive(Default)]
+struct Seen {
+    /// A proxy may have told the scheme.
+    proxied: bool,
+    /// The body came in chunks, so that its length is for us to tell.
+    chunked: bool,
+}
+
+#[derive(Clone, Copy)]
+struct Env(VALUE);
+
+impl Env {
+    fn set(self, key: VALUE, value: VALUE) {
+        // SAFETY: the GVL is held; all three are live values.
+        unsafe { rb_sys::rb_hash_aset(self.0, key, value) };
+    }
+
+    fn set_method(self, constants: &Constants, method: &[u8]) {
+        if method == b"GET" {
+            return;
+        }
+        let known = constants.other_methods.iter().find(|(name, _)| name.as_bytes() == method);
+        self.set(constants.request_method, known.map_or_else(|| string(method), |(_, value)| *value));
+    }
+
+    /// Repeated headers become one value (RFC 9110 section 5.3; F-23).
+    fn set_headers(self, head: &RequestHead) -> Seen {
+        let mut seen = [0u64; NUMBERS / 64];
+        let mut headers = Seen::default();
+        for (name, value) in head.headers() {
+            let (key, first) = match keys::find(name) {
+                Key::Dropped => continue,
+                Key::Entry { key, number } => {
+                    let (word, bit) = (usize::from(number) / 64, 1 << (number % 64));
+                    let first = seen.get(word).is_some_and(|bits| bits & bit == 0);
+                    if let Some(bits) = seen.get_mut(word) {
+                        *bits |= bit;
+                    }
+                    (key, first)
+                }
+                Key::Unknown => {
+                    let key = keys::make(name);
+                    // SAFETY: the GVL is held.
+                    let known = unsafe { rb_sys::rb_hash_lookup(self.0, key) };
+                    (key, known == rb_sys::Qnil as VALUE)
+                }
+            };
+            match name.len() {
+                // Its value may come from the request line instead.
+                4 if name.eq_ignore_ascii_case(b"host") => continue,
+                9 | 17 if is_forwarded(name) => headers.proxied = true,
+                17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
+                    headers.chunked = true;
+                    continue;
+                }
+                _ => {}
+            }
+            match first {
+                true => self.set(key, string(value)),
+                false => self.join(key, name, value),
+            }
+        }
+        headers
+    }
+
+    fn join(self, key: VALUE, name: &[u8], value: &[u8]) {
+        let separator: &[u8] = if name.eq_ignore_ascii_case(b"cookie") { b"; " } else { b", " };
+        // SAFETY: the GVL is held; the value found is a String that `set_headers` made.
+        unsafe {
+            let joined = rb_sys::rb_hash_lookup(self.0, key);
+            rb_sys::rb_str_cat(joined, separator.as_ptr().cast(), separator.len() as c_long);
+            rb_sys::rb_str_cat(joined, value.as_ptr().cast(), value.len() as c_long);
+        }
+    }
+
+    /// SERVER_NAME and SERVER_PORT, from `Host` where there is one.
+    fn set_server(self, constants: &Constants, request: &Request, host: Option<&[u8]>, https: bool) {
+        let authority = host.and_then(Authority::parse);
+        let mut digits = [0; 20];
+        let usual: &[u8] = if https { b"443" } else { b"80" };
+        let (name, port) = match authority {
+            Some(authority) => (authority.host, authority.port.unwrap_or(usual)),
+            // HTTP/1.0 may come without: the port that it came to is known.
+            None => match request.conn.service().port {
+                Some(port) => (&b"localhost"[..], decimal(u64::from(port), &mut digits)),
+                None => (&b"localhost"[..], usual),
+            },
+        };
+        self.set(constants.server_name, string(name));
+        self.set(constants.server_port, string(port));
+    }
+}
+
+fn is_forwarded(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(b"forwarded") || name.eq_ignore_ascii_case(b"x-forwarded-proto")
+}
+
+/// A fresh binary String. The GVL is held; may raise NoMemoryError.
+fn string(bytes: &[u8]) -> VALUE {
+    // SAFETY: the GVL is held; Ruby copies the bytes.
+    unsafe { rb_sys::rb_str_new(bytes.as_ptr().cast(), bytes.len() as c_long) }
+}
+
+/// Templates for each `Host` seen, up to a bound, with its SERVER_NAME and SERVER_PORT.
+mod templates {
+    use super::{Constants, Env, freeze_for_ever, string};
+    use iodine_codec::http::Authority;
+    use rb_sys::VALUE;
+    use std::cell::UnsafeCell;
+
+    /// Hosts beyond these get no template: a client can make up as many as it likes.
+    const HOSTS: usize = 32;
+    const HOST_LENGTH: usize = 128;
+
+    struct Known(UnsafeCell<Vec<(Box<[u8]>, VALUE)>>);
+
+    // SAFETY: only touched with the GVL held.
+    unsafe impl Sync for Known {}
+
+    static KNOWN: Known = Known(UnsafeCell::new(Vec::new()));
+
+    /// The template for requests to `host`. The GVL is held; may raise NoMemoryError.
+    pub(super) fn find(constants: &Constants, host: &[u8]) -> Option<VALUE> {
+        // SAFETY: the GVL is held; the borrow ends with the look-up.
+        let (found, count) = unsafe {
+            let known = &*KNOWN.0.get();
+            (known.iter().find(|(name, _)| **name == *host).map(|(_, template)| *template), known.len())
+        };
+        match found {
+            Some(template) => Some(template),
+            None if count >= HOSTS || host.len() > HOST_LENGTH => None,
+            None => learn(constants, host),
+        }
+    }
+
+    fn learn(constants: &Constants, host: &[u8]) -> Option<VALUE> {
+        let authority = Authority::parse(host)?;
+        // SAFETY: the GVL is held.
+        let env = Env(unsafe { rb_sys::rb_hash_dup(constants.template) });
+        // SAFETY: the GVL is held; the strings are fresh.
+        let frozen = |bytes| unsafe { rb_sys::rb_obj_freeze(string(bytes)) };
+        env.set(constants.server_name, frozen(authority.host));
+        env.set(constants.server_port, frozen(authority.port.unwrap_or(b"80")));
+        freeze_for_ever(env.0);
+        // SAFETY: the GVL is held and nothing below calls Ruby.
+        unsafe { (*KNOWN.0.get()).push((host.into(), env.0)) };
+        Some(env.0)
+    }
+}
+
+fn decimal(mut number: u64, digits: &mut [u8; 20]) -> &[u8] {
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            return &digits[at..];
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! Rack: an HTTP request becomes an env, the application's answer becomes bytes.
+
+mod body;
+mod call;
+mod env;
+mod hijack;
+mod input;
+mod keys;
+mod response;
+
+pub use call::{Answered, answer_request, report_error};
+
+use magnus::{Error, Module, RModule, Ruby};
+
+/// Defines the classes and makes the constants of the request path.
+pub fn init(ruby: &Ruby) -> Result<(), Error> {
+    let iodine = ruby.define_module("Iodine")?;
+    let base: RModule = iodine.define_module("Base")?;
+    input::init(ruby, base)?;
+    hijack::init(ruby, base)?;
+    keys::init();
+    env::init(ruby)
+}

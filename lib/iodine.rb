@@ -1,0 +1,27 @@
+# frozen_string_literal: true
+
+# Loads iodine: this file only requires. What each file does is said at its head.
+
+require "stringio"
+require "socket"
+
+require "iodine/version"
+require "iodine/extension"
+require "iodine/concurrency"
+require "iodine/settings"
+require "iodine/report"
+require "iodine/state"
+require "iodine/listen"
+require "iodine/task"
+require "iodine/signals"
+require "iodine/fork_guard"
+require "iodine/server"
+require "iodine/cluster"
+require "iodine/compat"
+require "iodine/orm"
+require "iodine/pid_file"
+require "iodine/rack"
+require "iodine/cli"
+
+# The executable sets this constant before it requires iodine; so may a script that wants the flags.
+Iodine::Base::CLI.parse if defined?(IODINE_PARSE_CLI) && IODINE_PARSE_CLI

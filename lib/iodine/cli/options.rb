@@ -1,0 +1,141 @@
+# frozen_string_literal: true
+
+# The command line of `iodine` as data: every option, in the order of the help text. The parser, the help
+# and the specs all read this one table. It knows nothing about what the values do.
+
+module Iodine
+  module Base
+    module CLI
+      # One option.
+      #
+      # names:: without the leading dash, the best one first
+      # type:: :text, :number or :switch
+      # setting:: the key in DEFAULT_SETTINGS that takes the value as it is; nil if it needs more than that
+      # range:: what a :number may be; nil = anything
+      # default, environment:: for the help text only
+      # note:: the help text
+      # missing:: what this version lacks, if the option is only here to be refused with a reason
+      # doubled:: extra spellings that start with two dashes
+      Option = Struct.new(:names, :type, :setting, :range, :default, :environment, :note, :missing, :doubled,
+                          keyword_init: true) do
+        def name
+          names.first
+        end
+
+        def switch?
+          type == :switch
+        end
+
+        def number?
+          type == :number
+        end
+
+        # The spellings that start with two dashes: every name longer than a letter.
+        def long_names
+          names.select { |name| name.size > 2 } + (doubled || [])
+        end
+      end
+
+      Group = Struct.new(:title, :options, :remark, keyword_init: true)
+
+      def self.text(*names, **more)
+        Option.new(names: names, type: :text, **more)
+      end
+
+      def self.number(*names, **more)
+        Option.new(names: names, type: :number, **more)
+      end
+
+      def self.switch(*names, **more)
+        Option.new(names: names, type: :switch, **more)
+      end
+
+      private_class_method :text, :number, :switch
+
+      GROUPS = [
+        Group.new(
+          title: "Address",
+          options: [
+            text("bind", "b", "address", default: "every address",
+                 note: "what to listen on; a value beginning with / or ./ is a Unix socket"),
+            number("port", "p", range: 0..65_535, default: "3000", environment: "PORT",
+                   note: "the port to listen on; 0 goes with a Unix socket")
+          ]
+        ),
+        Group.new(
+          title: "Concurrency",
+          remark: "Negative numbers are fractions of the cores: -w -2 is half of them. 0 lets iodine choose.",
+          options: [
+            number("threads", "t", default: "chosen", environment: "THREADS",
+                   note: "threads of each worker process"),
+            number("workers", "w", default: "chosen", environment: "WEB_CONCURRENCY or WORKERS",
+                   note: "worker processes")
+          ]
+        ),
+        Group.new(
+          title: "HTTP",
+          options: [
+            text("public", "www", setting: :public, note: "a folder with static files"),
+            switch("log", "v", setting: :log, note: "log a line per request"),
+            number("keep-alive", "k", "tout", setting: :timeout, default: "40",
+                   note: "seconds an idle connection is kept"),
+            number("head-timeout", setting: :head_timeout, range: (0..), default: "30",
+                   environment: "IODINE_HEAD_TIMEOUT", note: "seconds a client has to send the head of a request"),
+            number("body-timeout", setting: :body_timeout, range: (0..), default: "30",
+                   environment: "IODINE_BODY_TIMEOUT", note: "seconds in which a body must come on by a KiB for each"),
+            number("write-timeout", setting: :write_timeout, range: (0..), default: "30",
+                   environment: "IODINE_WRITE_TIMEOUT", note: "seconds in which a client must read on by a KiB for each"),
+            number("max-body", "maxbd", setting: :max_body, default: "50", note: "largest request body, in MiB"),
+            number("max-header", "maxhd", setting: :max_headers, default: "32",
+                   note: "largest request head, in KiB"),
+            number("max-line", setting: :max_line, range: (0..), default: "8", environment: "IODINE_MAX_LINE",
+                   note: "longest request or header line, in KiB"),
+            number("max-header-count", setting: :max_header_count, range: (0..), default: "128",
+                   environment: "IODINE_MAX_HEADER_COUNT", note: "most header lines in a request"),
+            number("max-clients", setting: :max_clients, range: (0..), default: "131072",
+                   environment: "IODINE_MAX_CLIENTS", note: "most open connections of a worker")
+          ]
+        ),
+        Group.new(
+          title: "WebSocket",
+          options: [
+            number("max-msg", "maxms", setting: :max_msg, default: "256", note: "largest message, in KiB"),
+            number("ping", setting: :ping, default: "40", note: "seconds of silence after which a ping is sent")
+          ]
+        ),
+        Group.new(
+          title: "TLS (not available in this version yet)",
+          options: [
+            switch("tls", missing: "TLS", note: "encrypt, with a self-signed certificate if none is given"),
+            text("tls-cert", "cert", missing: "TLS", note: "the certificate file"),
+            text("tls-key", "key", missing: "TLS", note: "the file with its private key"),
+            text("tls-pass", "tls-password", missing: "TLS", note: "the password of the private key")
+          ]
+        ),
+        Group.new(
+          title: "Redis (not available in this version yet)",
+          options: [
+            text("redis", "r", missing: "Redis", note: "the URL of a Redis server for pub/sub"),
+            number("redis-ping", "rp", missing: "Redis", note: "seconds between pings to it")
+          ]
+        ),
+        Group.new(
+          title: "Miscellaneous",
+          options: [
+            text("config", "C", note: "a Ruby file to run before the application is loaded"),
+            text("pid", "pidfile", note: "where to write the process id; with a trailing / a folder"),
+            number("shutdown-timeout", setting: :shutdown_timeout, range: (0..), default: "30",
+                   environment: "IODINE_SHUTDOWN_TIMEOUT", note: "seconds that requests have to end at shutdown"),
+            number("verbosity", "V", default: "4",
+                   note: "0 silent, 1 fatal, 2 errors, 3 warnings, 4 information, 5 debugging"),
+            switch("warmup", doubled: %w[preload], note: "request / once in every worker before it serves")
+          ]
+        )
+      ].freeze
+
+      OPTIONS = GROUPS.flat_map(&:options).freeze
+      HELP = /\A--?(h|help|\?)\z/i
+      VERSION = /\A--?version\z/i
+    end
+  end
+end

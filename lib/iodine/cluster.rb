@@ -1,0 +1,211 @@
+# frozen_string_literal: true
+
+# The master of a cluster: forks workers, replaces those that die, restarts them one after the other, ends them all.
+# It serves nobody, and it has no thread but the one it runs on, so that it may fork at any time.
+
+module Iodine
+  module Base
+    # @api private
+    class Cluster
+      # Seconds before a worker is replaced when its predecessors died young: doubled each time, up to the last.
+      FIRST_DELAY = 0.1
+      LAST_DELAY = 30.0
+      # A worker that lived so many seconds did not die young.
+      GROWN_UP = 5
+      # Seconds that a worker gets beyond the time to drain before it is killed.
+      GRACE = 5
+      # How often the master looks for a worker that is about to be gone.
+      REAP_EVERY = 0.02
+
+      # A worker as the master sees it.
+      Worker = Struct.new(:slot, :pid, :born, :ready, :leaving, keyword_init: true)
+
+      def initialize(server, size)
+        @server = server
+        @size = size
+        # A worker being replaced and its replacement both need a place.
+        @slots = (0...(size * 2)).to_a
+        @workers = []
+        @outgoing = []
+        @young_deaths = 0
+        @spawn_at = nil
+        @restarts = 0
+      end
+
+      def run
+        @server.lead(self)
+        Base.start_master(@slots.size)
+        Tasks.hand_over(keep: true)
+        @size.times { spawn_worker unless @server.stopping? }
+        look_after until @server.stopping?
+        shut_down
+      ensure
+        Base.stop_master unless Server.child?
+      end
+
+      # Replaces all workers, one by one. Safe in a trap.
+      def restart
+        @restarts += 1
+        Base.wake
+      end
+
+      private
+
+      def look_after
+        wait(pause)
+        reap
+        begin_restart if @restarts.positive?
+        replace_missing
+        step_restart
+      end
+
+      # Seconds until something is due; nil when only an event can change anything.
+      def pause
+        return REAP_EVERY if @workers.any? { |worker| worker.leaving == :gone }
+
+        @spawn_at && [@spawn_at - now, 0].max
+      end
+
+      def wait(seconds)
+        descriptor, limit = Base.prepare_turn
+        IO.select([IO.for_fd(descriptor, autoclose: false)], nil, nil, [seconds, limit].compact.min)
+        Base.turn
+        Base.run_waiting_jobs
+        Base.end_forked_child
+        while (name, slot = Base.take_notice)
+          worker = @workers.find { |candidate| candidate.slot == slot }
+          next unless worker
+
+          worker.ready = true if name == :worker_ready
+          worker.leaving = :gone if name == :worker_gone
+        end
+      end
+
+      # --- birth ---
+
+      def spawn_worker
+        slot = (@slots - @workers.map(&:slot)).first
+        State.fire(:before_fork)
+        Base.prepare_worker(slot)
+        pid = ForkGuard.worker { Process.fork { become_worker(slot) } }
+        Base.adopt_worker(slot, true)
+        @workers << Worker.new(slot: slot, pid: pid, born: now)
+        State.fire(:after_fork)
+        State.fire(:enter_master)
+      rescue SystemCallError => error
+        Base.adopt_worker(slot, false)
+        Base.log(2, "a worker can not be started: #{error.message}")
+        delay_spawning
+      end
+
+      # In the new process, which ends with this: what the caller of `start` does next is the root's business.
+      def become_worker(slot)
+        ForkGuard.worker_done
+        @server.run_worker(slot)
+      rescue StandardError, ScriptError => error
+        Base.report(error)
+        exit(1)
+      end
+
+      def replace_missing
+        return if @spawn_at && now < @spawn_at
+
+        @spawn_at = nil
+        spawn_worker while !@spawn_at && !@server.stopping? && missing?
+      end
+
+      # While old workers are being replaced there is one more than usual.
+      def missing?
+        @workers.size < @size + (@outgoing.empty? ? 0 : 1) && fresh.size < @size
+      end
+
+      # Those that are to stay.
+      def fresh
+        @workers - @outgoing
+      end
+
+      def delay_spawning
+        delay = [FIRST_DELAY * (2**@young_deaths), LAST_DELAY].min
+        @young_deaths += 1
+        @spawn_at = now + delay
+      end
+
+      # --- death ---
+
+      def reap
+        @workers.dup.each do |worker|
+          pid, status = Process.waitpid2(worker.pid, Process::WNOHANG)
+          bury(worker, status) if pid
+        rescue Errno::ECHILD
+          # Somebody else has waited for it; what it died of is not known.
+          bury(worker, nil)
+        end
+      end
+
+      def bury(worker, status)
+        @workers.delete(worker)
+        expected = @outgoing.delete(worker) || worker.leaving == :asked
+        Base.vacate(worker.slot)
+        return if @server.stopping?
+
+        mourn(worker, status) unless expected && status&.success?
+      end
+
+      def mourn(worker, status)
+        if status&.success?
+          Base.log(3, "Child worker (#{worker.pid}) shutdown. Respawning worker.")
+        else
+          Base.log(2, "Child worker (#{worker.pid}) crashed. Respawning worker.")
+          State.fire(:on_child_crush)
+        end
+        now - worker.born < GROWN_UP && !status&.success? ? delay_spawning : @young_deaths = 0
+      end
+
+      # --- restart ---
+
+      def begin_restart
+        @restarts = 0
+        @outgoing |= @workers
+      end
+
+      # One at a time: a new worker, and when it serves, the end of an old one.
+      def step_restart
+        return if @outgoing.empty? || @outgoing.any?(&:leaving) || @workers.size <= @size
+
+        ask_to_stop(@outgoing.first) if fresh.all?(&:ready)
+      end
+
+      def ask_to_stop(worker)
+        worker.leaving = :asked unless worker.leaving == :gone
+        Base.ask_worker_to_stop(worker.slot)
+      end
+
+      # --- the end ---
+
+      def shut_down
+        Base.log(4, "Server Detected exit signal.")
+        State.fire(:start_shutdown)
+        @workers.each { |worker| ask_to_stop(worker) }
+        deadline = now + @server.shutdown_timeout + GRACE
+        until @workers.empty?
+          reap
+          kill_workers if now > deadline || @server.insisted?
+          wait(REAP_EVERY) unless @workers.empty?
+        end
+        State.fire(:on_finish)
+      end
+
+      def kill_workers
+        @workers.each do |worker|
+          Process.kill(:KILL, worker.pid)
+        rescue Errno::ESRCH
+          next
+        end
+      end
+
+      def now
+        Process.clock_gettime(Process::CLOCK_MONOTONIC)
+      end
+    end
+  end
+end

@@ -1,0 +1,271 @@
+# frozen_string_literal: true
+
+# `Iodine.listen`: from keywords and URLs to a listening socket. The extension binds it; this file decides where
+# and with which limits.
+
+module Iodine
+  module Base
+    # Where to listen, as told by `url:`, `address:` and `port:`.
+    # @api private
+    class Place
+      URL = %r{\A(?:(?<scheme>[a-z][a-z0-9+.-]*)://)?(?<authority>[^/?\#]*)(?<path>/[^?\#]*)?(?:\?(?<query>[^\#]*))?}i
+      AUTHORITY = /\A(?:\[(?<ipv6>[^\]]+)\]|(?<host>[^:]*))(?::(?<port>[^:]*))?\z/
+      USUAL_PORTS = { "http" => 80, "ws" => 80, "https" => 443, "wss" => 443 }.freeze
+
+      # @return [String, nil] the scheme of the URL, if there was one
+      attr_reader :scheme
+      # @return [String, nil] nil is every address of the machine
+      attr_reader :host
+      # @return [Integer] 0 is any free port
+      attr_reader :port
+      # @return [String, nil] of a Unix socket
+      attr_reader :path
+      # @return [Integer, nil] permissions of the Unix socket
+      attr_reader :mode
+
+      def initialize(settings)
+        @mode = settings[:mode]
+        settings[:url].is_a?(String) ? read_url(settings[:url]) : read_address(settings)
+      end
+
+      def to_s
+        path ? "Unix Socket at #{path}" : "port #{port}"
+      end
+
+      private
+
+      def read_url(url)
+        parts = URL.match(url)
+        authority = AUTHORITY.match(parts[:authority])
+        refuse("the URL #{url.inspect} can not be understood") if url.empty? || authority.nil?
+
+        @scheme = parts[:scheme]&.downcase
+        @mode ||= parts[:query].to_s[/(?:\A|&)mode=0?([0-7]{3})(?:&|\z)/, 1]&.to_i(8)
+        return @path = parts[:path] if unix?(parts, authority)
+
+        @host = authority[:ipv6] || presence(authority[:host])
+        @port = authority[:port] ? number(authority[:port]) : USUAL_PORTS.fetch(scheme) { default_port }
+      end
+
+      # No host and no port to speak of: the path is that of a socket.
+      def unix?(parts, authority)
+        parts[:path] && parts[:path] != "/" && presence(authority[:host]).nil? && authority[:ipv6].nil? &&
+          [nil, "", "0"].include?(authority[:port])
+      end
+
+      def read_address(settings)
+        address = presence(settings[:address])
+        port = settings[:port]
+        return @path = address if address && path?(address) && !own_port?(settings, port)
+
+        @host = address&.delete_prefix("[")&.delete_suffix("]")
+        @port = port.nil? ? default_port : number(port)
+      end
+
+      # A port of the defaults is not meant for a socket file; a port that was given is, unless it is 0.
+      def own_port?(settings, port)
+        settings.key?(:own_port) && number(port).positive?
+      end
+
+      def path?(address)
+        address.start_with?("/", "./", "../", "~/") || address.include?("/")
+      end
+
+      def default_port
+        number(DEFAULT_SETTINGS[:port] || Environment::DEFAULT_PORT)
+      end
+
+      def number(port)
+        number = port.is_a?(Integer) ? port : Integer(port.to_s, 10, exception: false)
+        refuse("the port #{port.inspect} is not a number from 0 to 65535") unless (0..65_535).cover?(number)
+        number
+      end
+
+      def presence(text)
+        text if text.is_a?(String) && !text.empty?
+      end
+
+      def refuse(why)
+        raise "Couldn't open listening socket. (#{why})"
+      end
+    end
+
+    # @api private
+    module Listening
+      # Settings that fall back to the defaults of the process.
+      SHARED = %i[address log max_body max_client_body max_header_count max_headers max_line max_msg ping port public
+                  timeout tls head_timeout body_timeout write_timeout].freeze
+      MIB = 1024 * 1024
+      KIB = 1024
+      # A negative `max_headers` lifts the limit, as far as a head can be addressed.
+      LARGEST_HEAD = 16 * MIB
+      HTTP = %w[http ws].freeze
+      SECURE = %w[https wss tls ssl].freeze
+      RAW = %w[raw tcp unix telnet].freeze
+
+      @listeners = []
+
+      class << self
+        attr_reader :listeners
+
+        # The most connections that a `listen` asked for; nil when none did. A limit is the process's, not a socket's.
+        attr_reader :max_clients
+
+        def listen(given, block)
+          named = given.nil? ? "nil" : given.class
+          raise TypeError, "wrong argument type #{named} (expected Hash)" unless given.is_a?(Hash)
+
+          settings = with_defaults(given)
+          handler = handler_of(given, block)
+          place = Place.new(settings)
+          @max_clients = [@max_clients, positive(settings[:max_clients])].compact.max
+          check_service(settings, place)
+          check_tls(settings)
+          warn_about_static(settings)
+          bind(served(handler), place, settings)
+          handler
+        end
+
+        # The listening sockets close; files of Unix sockets go if they are still ours.
+        def close
+          @max_clients = nil
+          @listeners.clear
+          Base.close_listeners(true)
+        end
+
+        private
+
+        def with_defaults(given)
+          settings = given.dup
+          settings[:own_port] = true unless given[:port].nil?
+          SHARED.each { |key| settings[key] = DEFAULT_SETTINGS[key] if settings[key].nil? }
+          settings
+        end
+
+        def handler_of(given, block)
+          handler = given[:handler]
+          if handler.nil? && !given[:app].nil?
+            Base.log(3, "the :app keyword of Iodine.listen is deprecated, use :handler.")
+            handler = given[:app]
+          end
+          handler = block if handler.nil?
+          # Static files need no application behind them.
+          handler = DEFAULT_SETTINGS[:handler] if handler.nil?
+          handler = false if handler.nil? && given[:public]
+          raise ArgumentError, "a :handler is required." if handler.nil?
+
+          handler
+        end
+
+        def served(handler)
+          return handler if handler
+
+          Base.log(3, "there is no handler: every request is answered with 404.")
+          ->(_env) { [404, { "content-type" => "text/plain" }, ["404 Not Found"]] }
+        end
+
+        def check_service(settings, place)
+          service = place.scheme || settings[:service]
+          name = service.to_s.downcase
+          return if HTTP.include?(name)
+
+          raise "TLS is not available in this version yet (service #{name})." if SECURE.include?(name)
+          raw = service.nil? || RAW.include?(name)
+          raise "raw TCP services are not available in this version yet; use service: :http." if raw
+
+          raise ArgumentError, "unknown service #{service.inspect}; known are http and ws."
+        end
+
+        def check_tls(settings)
+          raise "TLS is not available in this version yet." if settings[:tls]
+        end
+
+        def warn_about_static(settings)
+          # The command has said so already when it was its own flag.
+          return if settings[:public].nil? || settings[:public] == DEFAULT_SETTINGS[:public]
+
+          Base.log(3, "static files are not served by this version yet; requests for them reach the application.")
+        end
+
+        def bind(app, place, settings)
+          path = place.path && File.expand_path(place.path)
+          bound = Base.listen_http(app, place.host, place.port || 0, path, limits(settings).merge(mode: place.mode))
+          @listeners.concat(bound)
+          close_at_exit if path
+          Base.log(4, "Listening on #{path ? "Unix Socket at #{path}" : "port #{bound.first[:port]}"}")
+        end
+
+        # A program that ends without having started the server leaves no socket file behind (F-60). Its forks are not
+        # asked: the file is not theirs.
+        def close_at_exit
+          return if @owner == Process.pid
+
+          @owner = Process.pid
+          at_exit { close if @owner == Process.pid }
+        end
+
+        # What the extension wants to know: bytes and seconds. A 0 asks for the usual value.
+        def limits(settings)
+          {
+            line: scaled(settings[:max_line], KIB),
+            head: head_limit(settings[:max_headers]),
+            headers: positive(settings[:max_header_count]),
+            body: body_limit(settings[:max_body]),
+            keep_alive: positive(settings[:timeout])&.to_f,
+            head_timeout: positive(settings[:head_timeout])&.to_f,
+            body_timeout: positive(settings[:body_timeout])&.to_f,
+            write_timeout: positive(settings[:write_timeout])&.to_f,
+            log: settings[:log] ? true : false
+          }
+        end
+
+        def head_limit(kib)
+          return LARGEST_HEAD if kib.is_a?(Integer) && kib.negative?
+
+          scaled(kib, KIB)&.clamp(1, LARGEST_HEAD)
+        end
+
+        # A negative limit refuses every body.
+        def body_limit(mib)
+          mib.is_a?(Integer) && mib.negative? ? 0 : scaled(mib, MIB)
+        end
+
+        def scaled(value, unit)
+          positive(value)&.*(unit)&.to_i
+        end
+
+        def positive(value)
+          value if value.is_a?(Numeric) && value.positive?
+        end
+      end
+    end
+  end
+
+  module_function
+
+  # Opens a listening socket, at once, and serves it once the server runs.
+  #
+  # Keywords: `:service` ("http" or "ws"), `:handler` (the Rack application, or a block), `:url`, or `:address` and
+  # `:port` (0 is any free port, or with a path in `:address` a Unix socket), `:log`, `:timeout` (keep-alive, seconds),
+  # `:head_timeout`, `:body_timeout`, `:write_timeout` (seconds), `:max_body` (MiB), `:max_headers` (KiB), `:max_line`
+  # (KiB), `:max_header_count`, `:max_clients` (of each worker), `:mode` (of a Unix socket). What is nil comes from
+  # {DEFAULT_SETTINGS}.
+  #
+  # @example
+  #   Iodine.listen(service: :http, port: 3000) { |env| [200, {}, ["Hello"]] }
+  #
+  # @return [Object] the handler
+  # @raise [ArgumentError] without a handler, or for an unknown service
+  # @raise [TypeError] unless a Hash is given
+  # @raise [RuntimeError] when it can not be opened; the message tells the cause
+  def listen(settings, &block)
+    Base::Listening.listen(settings, block)
+  end
+
+  # The sockets opened by {listen}.
+  #
+  # @return [Array<Hash>] with `:address` and `:port`, or with `:path`
+  def listeners
+    Base::Listening.listeners.map(&:dup)
+  end
+end

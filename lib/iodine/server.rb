@@ -1,0 +1,308 @@
+# frozen_string_literal: true
+
+# Starting and stopping. `Server` is what `Iodine.start` runs: alone it serves from this process, with several workers
+# it becomes the master of a `Cluster`. Sockets and requests are the extension's; this is about processes, threads,
+# signals and their order.
+
+require "etc"
+
+module Iodine
+  module Base
+    # The server of this process, from `start` until it returns.
+    # @api private
+    class Server
+      # Seconds for requests under way once the server is to stop.
+      SHUTDOWN_TIMEOUT = 30
+      # Seconds for an app thread to die once it has been killed.
+      LAST_BREATH = 1
+
+      class << self
+        # The server that runs in this process, if any.
+        attr_accessor :current
+
+        # Whether this process serves clients, or did so last.
+        attr_accessor :worker
+        alias worker? worker
+
+        # Whether this process is a forked worker.
+        attr_accessor :child
+        alias child? child
+
+        def running?
+          !current.nil? && !current.stopping?
+        end
+
+        def start
+          raise "Iodine already running!" if current
+          raise "a process that was forked from a running server can not start one" if Base.forked?
+
+          self.current = new
+          begin
+            current.run
+          ensure
+            self.current = nil
+          end
+        end
+
+        def stop
+          current&.stop
+        end
+      end
+
+      def initialize
+        @signals = Signals.new
+        @stopping = false
+        @exit_signals = 0
+        @threads = []
+      end
+
+      def stopping?
+        @stopping
+      end
+
+      # Asks for the end. Safe in a trap and on any thread.
+      def stop
+        @stopping = true
+        Base.wake
+      end
+
+      def run
+        @workers, @thread_count = Concurrency.decide
+        Base.raise_descriptor_limit
+        Banner.starting(@workers, @thread_count)
+        @signals.trap { |name| handle_signal(name) }
+        State.fire(:pre_start)
+        Banner.running(@workers, @thread_count)
+        @workers == 1 ? run_alone : Cluster.new(self, @workers).run
+        Base.log(4, "   ---  Shutdown Complete  ---") unless Server.child?
+      ensure
+        @signals.restore
+        Listening.close unless Server.child?
+      end
+
+      # Serves from the forked process that this is now, until told to end. `slot` is its place in the cluster.
+      def run_worker(slot)
+        @stopping = false
+        @exit_signals = 0
+        @cluster = nil
+        Server.child = Server.worker = true
+        State.fire(:after_fork)
+        State.fire(:enter_child)
+        serve(slot) { State.fire(:on_start) }
+        Base.log(4, "(#{Process.pid}) cleanup complete.")
+      end
+
+      # The master has become one.
+      def lead(cluster)
+        @cluster = cluster
+      end
+
+      # In a child forked by the application.
+      def disown
+        @signals.restore
+        @stopping = true
+        Server.current = nil
+        Server.worker = false
+      end
+
+      # Whether a second signal asked for the end, so that it is to come at once. Only signals count: with one Ctrl-C a
+      # worker hears of the end twice, from the terminal and from its master.
+      def insisted?
+        @exit_signals > 1
+      end
+
+      # Seconds that are left to requests under way.
+      def shutdown_timeout
+        timeout = DEFAULT_SETTINGS[:shutdown_timeout]
+        timeout.is_a?(Numeric) && timeout.positive? ? timeout : SHUTDOWN_TIMEOUT
+      end
+
+      private
+
+      def handle_signal(name)
+        return handle_restart if name == "USR1"
+
+        @exit_signals += 1
+        stop
+      end
+
+      def handle_restart
+        @cluster ? @cluster.restart : (stop if Server.child?)
+      end
+
+      def run_alone
+        serve(nil) { State.consume(:on_start) }
+      end
+
+      def serve(slot)
+        yield
+        Base.start_worker(slot, { max_clients: Listening.max_clients || positive(DEFAULT_SETTINGS[:max_clients]) })
+        @bell = IO.for_fd(Base.notice_descriptor, autoclose: false)
+        Server.worker = true
+        Tasks.hand_over(keep: !slot.nil?)
+        @thread_count.times { @threads << app_thread }
+        Base.expect_threads(@thread_count)
+        Base.say_ready
+        Base.log(4, "#{Process.pid} is running.") if slot
+        watch until stopping?
+        shut_down
+      ensure
+        # There are threads left if it was an exception that ended this.
+        Base.end_jobs
+        end_threads(now)
+        Base.stop_worker
+      end
+
+      # A thread that runs jobs. When it dies, the main thread is woken to replace it.
+      def app_thread
+        thread = Thread.new do
+          Base.work
+        ensure
+          Base.wake unless Base.forked?
+        end
+        thread.report_on_exception = false
+        thread.name = "iodine-app"
+        thread
+      end
+
+      # Waits for something to happen to this process.
+      def watch
+        case wait_notice
+        when :stop_asked then @stopping = true
+        when :master_gone then lose_master
+        end
+        replace_dead_threads
+      end
+
+      # In Ruby's own way, so that signals are heard. Nil when there is nothing but a reason to look around.
+      def wait_notice
+        name, = Base.take_notice
+        return name if name
+
+        IO.select([@bell])
+        Base.take_notice&.first
+      end
+
+      def lose_master
+        Base.log(1, "(#{Process.pid}) Parent Process crash detected!")
+        State.fire(:on_parent_crush)
+        @stopping = true
+      end
+
+      # An application may kill a thread of ours, by mistake or by `Timeout`: the server goes on.
+      def replace_dead_threads
+        @threads.map! { |thread| thread.alive? ? thread : app_thread }
+      end
+
+      def shut_down
+        Base.log(4, "(#{Process.pid}) detected exit signal.")
+        State.fire(:start_shutdown)
+        limit = now + shutdown_timeout
+        drain
+        Base.end_jobs
+        end_threads(limit)
+        State.fire(:on_finish)
+      end
+
+      # Until all connections are closed: by themselves, when time is up, or when somebody insists.
+      def drain
+        Base.shut_down(insisted? ? 0.0 : shutdown_timeout.to_f)
+        loop do
+          return if %i[drained drain_timed_out].include?(wait_notice)
+
+          Base.shut_down(0.0) if insisted?
+          replace_dead_threads
+        end
+      end
+
+      def end_threads(limit)
+        @threads.each { |thread| thread.join([limit - now, 0.05].max) unless insisted? }
+        alive = @threads.select(&:alive?)
+        alive.each(&:kill)
+        alive.each { |thread| thread.join(LAST_BREATH) }
+        Base.drop_jobs
+        @threads.clear
+      end
+
+      def positive(value)
+        value if value.is_a?(Integer) && value.positive?
+      end
+
+      def now
+        Process.clock_gettime(Process::CLOCK_MONOTONIC)
+      end
+    end
+
+    # What the log says at the start.
+    # @api private
+    module Banner
+      class << self
+        def starting(workers, threads)
+          Base.log(4, <<~TEXT)
+            Starting up Iodine:
+             * Iodine #{VERSION}
+             * Ruby #{RUBY_VERSION}
+             * #{workers} Workers X #{threads} Threads per worker.
+             * Maximum #{descriptors} open files / sockets per worker.
+             * Master (root) process: #{Process.pid}.
+          TEXT
+        end
+
+        def running(workers, threads)
+          Base.log(4, <<~TEXT)
+            Server is running #{count(workers, "worker")} X #{count(threads, "thread")}
+            * #{TLS_LIBRARY ? "Linked to #{TLS_LIBRARY}" : "Built without TLS"}
+            * Detected capacity: #{descriptors} open file limit
+            * Root pid: #{Process.pid}
+            * Press ^C to stop
+          TEXT
+        end
+
+        private
+
+        def descriptors
+          Process.getrlimit(:NOFILE).first
+        end
+
+        def count(number, noun)
+          "#{number} #{noun}#{"s" unless number == 1}"
+        end
+      end
+    end
+  end
+
+  module_function
+
+  # Runs the server until it is stopped: by {stop}, by a signal, or in a worker by the root process.
+  #
+  # @return [Iodine] when everything is closed
+  # @raise [RuntimeError] if it runs already, or in a child that was forked by the application while it ran
+  def start
+    Base::Server.start
+    self
+  end
+
+  # Stops the server: in the root process all of it, in a worker that worker, which is then replaced. Requests under way
+  # are finished. Does nothing when no server runs.
+  #
+  # @return [Iodine]
+  def stop
+    Base::Server.stop
+    self
+  end
+
+  # @return [Boolean] from the beginning of {start} until the server is told to stop
+  def running?
+    Base::Server.running?
+  end
+
+  # @return [Boolean] whether this is the process that called {start}, or will
+  def master?
+    !Base::Server.child?
+  end
+
+  # @return [Boolean] whether this process serves clients
+  def worker?
+    Base::Server.worker? ? true : false
+  end
+end

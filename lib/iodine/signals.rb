@@ -1,0 +1,37 @@
+# frozen_string_literal: true
+
+# Signals while the server runs: INT and TERM end it, USR1 restarts workers. Traps are set by `start` and taken back
+# when it returns; requiring iodine leaves signals alone (F-56). A server started off the main thread, as in tests,
+# sets none.
+
+module Iodine
+  module Base
+    # @api private
+    class Signals
+      HANDLED = %w[INT TERM USR1].freeze
+
+      def initialize
+        @previous = {}
+      end
+
+      # Calls the block with the name of each signal that comes, then what was trapped before.
+      def trap(&block)
+        return unless Thread.current == Thread.main
+
+        HANDLED.each do |name|
+          @previous[name] = Signal.trap(name) do |number|
+            block.call(name)
+            previous = @previous[name]
+            previous.call(number) if previous.respond_to?(:call)
+          end
+        end
+      end
+
+      # Puts back what was there before.
+      def restore
+        @previous.each { |name, previous| Signal.trap(name, previous || "SYSTEM_DEFAULT") }
+        @previous = {}
+      end
+    end
+  end
+end

@@ -1,0 +1,139 @@
+# frozen_string_literal: true
+
+# Tasks and timers: blocks that the server runs when it can, later, or again and again. What is given before
+# `start` waits here; afterwards it goes to the reactor at once.
+
+module Iodine
+  module Base
+    # @api private
+    module Tasks
+      LONGEST = 2**32
+
+      @waiting = []
+      @idle = []
+
+      class << self
+        def run(block)
+          schedule([:enqueue, block])
+        end
+
+        def after(milliseconds, block)
+          schedule([:add_timer, block, milliseconds, 1])
+        end
+
+        def every(milliseconds, times, block)
+          schedule([:add_timer, block, milliseconds, times])
+        end
+
+        def when_idle(block)
+          @idle << block
+          Base.want_idle
+          block
+        end
+
+        # Gives what waits to the reactor of this process. In a cluster each process gets all of it, and workers that
+        # replace others do too, so there it is kept.
+        def hand_over(keep:)
+          waiting = @waiting
+          @waiting = [] unless keep
+          waiting.each { |task| Base.public_send(*task) }
+          Base.want_idle if @idle.any?
+        end
+
+        # Called by an app thread: each block runs once.
+        def run_idle_blocks
+          blocks = @idle
+          @idle = []
+          blocks.each do |block|
+            block.call
+          rescue StandardError, ScriptError => error
+            Base.report(error)
+          end
+        end
+
+        def milliseconds!(value, text)
+          raise TypeError, text unless value.is_a?(Integer)
+          raise RangeError, "milliseconds must be between 0 and #{LONGEST - 1}." unless (0...LONGEST).cover?(value)
+
+          value
+        end
+
+        private
+
+        def schedule(task)
+          @waiting << task unless Base.public_send(*task)
+          task[1]
+        end
+      end
+    end
+
+    # @api private
+    def self.run_idle_blocks
+      Tasks.run_idle_blocks
+    end
+  end
+
+  module_function
+
+  # Runs the block on an app thread as soon as one is free. May be called from any thread, also before {start}: then
+  # it runs in the root and in each worker.
+  #
+  # @return [Proc] the block
+  # @raise [LocalJumpError] without a block
+  def run(&block)
+    raise LocalJumpError, "no block given" unless block
+
+    Base::Tasks.run(block)
+  end
+
+  # See {run}.
+  def defer(&block)
+    raise LocalJumpError, "no block given" unless block
+
+    Base::Tasks.run(block)
+  end
+
+  # Runs the block once, after a while.
+  #
+  # @param milliseconds [Integer, nil] nil or 0 is as {run}
+  # @return [Proc] the block
+  # @raise [TypeError] unless it is an Integer
+  # @raise [RangeError] if it is negative, or 2**32 and more
+  def run_after(milliseconds, &block)
+    raise LocalJumpError, "no block given" unless block
+    return Base::Tasks.run(block) if milliseconds.nil? || milliseconds == 0
+
+    Base::Tasks.after(Base::Tasks.milliseconds!(milliseconds, "milliseconds must be a number"), block)
+  end
+
+  # Runs the block again and again, at a fixed rate, never overlapping itself. An exception is logged and counts as a
+  # run.
+  #
+  # @param milliseconds [Integer] from one run to the next
+  # @param repetitions [Integer, nil] how often; nil or 0 is for ever
+  # @return [Proc, nil] the block; nil for 0 milliseconds without repetitions, which would never rest
+  # @raise [TypeError] unless both are Integers
+  # @raise [RangeError] if one is negative, or 2**32 and more
+  def run_every(milliseconds, repetitions = nil, &block)
+    raise LocalJumpError, "no block given" unless block
+
+    Base::Tasks.milliseconds!(milliseconds, "milliseconds must be a number.")
+    times = Base::Tasks.milliseconds!(repetitions || 0, "repetitions must be a number or `nil`.")
+    if milliseconds.zero? && times.zero?
+      Base.log(2, "Iodine couldn't initialize timer: it would never rest.")
+      return nil
+    end
+    Base::Tasks.every(milliseconds, times.zero? ? nil : times, block)
+  end
+
+  # Runs the block once, when the process has had something to do and then has nothing: in the root and in each worker
+  # that inherits it.
+  #
+  # @return [Proc] the block
+  # @raise [LocalJumpError] without a block
+  def on_idle(&block)
+    raise LocalJumpError, "no block given" unless block
+
+    Base::Tasks.when_idle(block)
+  end
+end
