@@ -94,7 +94,7 @@ module Iodine
     module Listening
       # Settings that fall back to the defaults of the process.
       SHARED = %i[address log max_body max_client_body max_header_count max_headers max_line max_msg ping port public
-                  timeout tls head_timeout body_timeout write_timeout].freeze
+                  timeout tls head_timeout body_timeout write_timeout early_hints].freeze
       MIB = 1024 * 1024
       KIB = 1024
       # A negative `max_headers` lifts the limit, as far as a head can be addressed.
@@ -215,7 +215,8 @@ module Iodine
             head_timeout: positive(settings[:head_timeout])&.to_f,
             body_timeout: positive(settings[:body_timeout])&.to_f,
             write_timeout: positive(settings[:write_timeout])&.to_f,
-            log: settings[:log] ? true : false
+            log: settings[:log] ? true : false,
+            early_hints: settings[:early_hints] ? true : false
           }
         end
 

@@ -178,12 +178,4 @@ RSpec.describe "rack.hijack" do
     expect(text).to end_with("mine!")
     expect(linted.log).not_to include("ERROR")
   end
-
-  it "is not for response headers yet, which is said rather than sent" do
-    response = nil
-    server.log_after(/hijacking by a response header is not supported/) do
-      response = ask("[200, { 'rack.hijack' => ->(io) { io.close } }, []]")
-    end
-    expect([response.status, response["rack.hijack"]]).to eq([500, nil])
-  end
 end

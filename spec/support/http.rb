@@ -107,6 +107,16 @@ class RawClient
     read_until("\n")
   end
 
+  # So many bytes.
+  def read_exactly(count)
+    until @buffer.bytesize >= count
+      raise EOFError, "the connection ended after #{@buffer.bytesize} of #{count} bytes" if @ended
+
+      fill
+    end
+    @buffer.slice!(0, count)
+  end
+
   # Everything up to the end of the connection.
   def read_all
     fill until @ended
@@ -159,15 +169,6 @@ class RawClient
       fill
     end
     @buffer.slice!(0, at + mark.bytesize)
-  end
-
-  def read_exactly(count)
-    until @buffer.bytesize >= count
-      raise EOFError, "the connection ended after #{@buffer.bytesize} of #{count} bytes" if @ended
-
-      fill
-    end
-    @buffer.slice!(0, count)
   end
 
   def fill

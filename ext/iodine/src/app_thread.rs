@@ -3,7 +3,7 @@
 //! A thread takes the GVL once and runs jobs until none waits. Then it leaves the GVL and writes the answers itself. When
 //! many answers have gathered and more jobs wait, the reactor writes them meanwhile on another core.
 
-use crate::rack::{Answered, answer_request, report_error};
+use crate::rack::{Answered, Callbacks, Outcome, answer_request, report_error};
 use crate::{api, fork, gvl, process, roots};
 use iodine_codec::access_log::{AccessLine, write_line};
 use iodine_codec::http::RequestHead;
@@ -162,26 +162,40 @@ impl Runner {
                 std::mem::forget((answered, conn));
                 return;
             }
-            let Answered { answer, status, length, head, started, killed } = answered;
+            let Answered { outcome, status, length, head, started, callbacks, error, killed } = answered;
             self.killed = killed.or(self.killed.take());
-            let Some(answer) = answer else { break };
             let now = Instant::now();
+            let job = match outcome {
+                Outcome::Answer(answer) => conn.answer(answer, now),
+                Outcome::Produced(job) => job,
+                Outcome::Nothing => return self.call_back(callbacks, error),
+            };
             if let (true, Some(head)) = (conn.service().http.log, head) {
                 let millis = now.duration_since(started).as_millis() as u64;
                 self.lines.push(Line { conn: conn.clone(), head, status, length, millis });
             }
-            let job = conn.answer(answer, now);
             self.handle.leave_unwritten(&conn);
+            if !callbacks.is_empty() {
+                // The client does not wait for them.
+                self.hand_over();
+                self.call_back(callbacks, error);
+            }
             // A lane holds requests only.
             let Some(Job::Request(request)) = job else { break };
             // The reactor knows nothing of what waits in a lane: it has to look, in case this one is slow.
             if self.handle.jobs().is_quick() {
-                self.handle.wake()
+                self.handle.watch()
             } else {
                 self.hand_over()
             }
             next = Some(request);
         }
+    }
+
+    /// Calls what the application has left to be called behind its answer.
+    fn call_back(&mut self, callbacks: Callbacks, error: Option<Error>) {
+        let death = callbacks.run(error.as_ref());
+        self.killed = death.or(self.killed.take());
     }
 
     fn run_task(&mut self, root: Root, last: bool) {
@@ -230,18 +244,32 @@ impl Runner {
         let mut text = Vec::with_capacity(self.lines.len() * 128);
         let date = http_date();
         for line in self.lines.drain(..) {
-            let access = AccessLine {
-                peer: line.conn.peer_text(),
-                date: &date,
-                method: line.head.method(),
-                path: line.head.path(),
-                version: line.head.version(),
-                status: line.status,
-                bytes: line.length,
-                millis: line.millis,
-            };
-            write_line(&mut text, &access);
+            line.write(&mut text, &date);
         }
         log::write(&text);
     }
+}
+
+impl Line {
+    fn write(&self, text: &mut Vec<u8>, date: &[u8]) {
+        let access = AccessLine {
+            peer: self.conn.peer_text(),
+            date,
+            method: self.head.method(),
+            path: self.head.path(),
+            version: self.head.version(),
+            status: self.status,
+            bytes: self.length,
+            millis: self.millis,
+        };
+        write_line(text, &access);
+    }
+}
+
+/// Logs an answer that became whole outside of an app thread's hands.
+pub fn log_request(conn: &ConnHandle, head: RequestHead, status: u16, length: u64, started: Instant) {
+    let millis = started.elapsed().as_millis() as u64;
+    let mut text = Vec::with_capacity(128);
+    Line { conn: conn.clone(), head, status, length, millis }.write(&mut text, &http_date());
+    log::write(&text);
 }

@@ -5,6 +5,7 @@ use crate::job::Root;
 use crate::link::Link;
 use crate::listener::Listener;
 use crate::notice::Notices;
+use crate::producer::HOLD;
 use crate::queue::JobQueue;
 use crossbeam_queue::SegQueue;
 use mio::unix::SourceFd;
@@ -23,6 +24,10 @@ use std::time::{Duration, Instant};
 pub enum Command {
     /// Write the answers that app threads have left with [`Handle::leave_unwritten`].
     Flush,
+    /// Write what waits on this connection.
+    Write(ConnHandle),
+    /// The producer of this answer of the connection was lost before the answer was whole.
+    Abandon(ConnHandle, u64),
     /// The connection's socket takes no more; watch that the client reads on.
     Blocked(ConnId),
     /// The connection has room for more requests, or what it waited for is done.
@@ -80,6 +85,8 @@ struct Shared {
     commands: SegQueue<Command>,
     /// Whether the reactor is in its poll, or about to be: only then a wake-up costs a system call.
     asleep: AtomicBool,
+    /// Whether it will look around within a millisecond or so by itself.
+    dozing: AtomicBool,
     waker: Waker,
     registry: Registry,
     draining: AtomicBool,
@@ -88,6 +95,9 @@ struct Shared {
     /// Connections with answers that nobody writes yet. Bounded by the connections there are.
     unwritten: Mutex<Vec<ConnHandle>>,
     unwritten_count: AtomicUsize,
+    /// Answers held back by their producers, and since when. Bounded by the connections there are.
+    held: Mutex<Vec<(ConnHandle, u64, Instant)>>,
+    held_count: AtomicUsize,
 }
 
 impl Handle {
@@ -96,6 +106,7 @@ impl Handle {
             shared: Arc::new(Shared {
                 commands: SegQueue::new(),
                 asleep: AtomicBool::new(false),
+                dozing: AtomicBool::new(false),
                 waker,
                 registry,
                 draining: AtomicBool::new(false),
@@ -103,6 +114,8 @@ impl Handle {
                 notices,
                 unwritten: Mutex::default(),
                 unwritten_count: AtomicUsize::new(0),
+                held: Mutex::default(),
+                held_count: AtomicUsize::new(0),
             }),
         }
     }
@@ -129,6 +142,45 @@ impl Handle {
         if self.shared.asleep.swap(false, SeqCst) {
             // It fails only when the poller is gone, and then nobody sleeps in it.
             let _ = self.shared.waker.wake();
+        }
+    }
+
+    /// Has the reactor look around within a millisecond or so.
+    pub fn watch(&self) {
+        // As in `wake`: a reactor that is about to sleep sees what this is about.
+        fence(SeqCst);
+        if !self.shared.dozing.load(SeqCst) {
+            self.wake();
+        }
+    }
+
+    /// Remembers that the answer `number` of `conn` is held back, for a moment.
+    pub(crate) fn hold(&self, conn: &ConnHandle, number: u64) {
+        let mut held = self.shared.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.push((conn.clone(), number, Instant::now()));
+        self.shared.held_count.store(held.len(), Relaxed);
+        drop(held);
+        self.watch();
+    }
+
+    /// Answers that may be held back.
+    pub(crate) fn held(&self) -> usize {
+        self.shared.held_count.load(Relaxed)
+    }
+
+    /// Lets go of the answers that were held back for long enough.
+    pub(crate) fn release_held(&self, now: Instant) {
+        if self.held() == 0 {
+            return;
+        }
+        let mut held = self.shared.held.lock().unwrap_or_else(PoisonError::into_inner);
+        // In the order of their beginning.
+        let count = held.iter().take_while(|(_, _, since)| now.duration_since(*since) >= HOLD).count();
+        let due: Vec<_> = held.drain(..count).collect();
+        self.shared.held_count.store(held.len(), Relaxed);
+        drop(held);
+        for (conn, number, _) in due {
+            conn.release_held(number);
         }
     }
 
@@ -207,7 +259,13 @@ impl Handle {
         false
     }
 
+    /// Says that the sleep will be a short one. Only between [`Handle::prepare_sleep`] and [`Handle::woke`].
+    pub(crate) fn doze(&self) {
+        self.shared.dozing.store(true, SeqCst);
+    }
+
     pub(crate) fn woke(&self) {
         self.shared.asleep.store(false, SeqCst);
+        self.shared.dozing.store(false, SeqCst);
     }
 }

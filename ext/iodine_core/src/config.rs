@@ -33,6 +33,8 @@ pub struct HttpConfig {
     pub body_memory: usize,
     /// Whether each answer gets a line in the log.
     pub log: bool,
+    /// Whether the application may send headers ahead of its answer (103).
+    pub early_hints: bool,
 }
 
 impl Default for HttpConfig {
@@ -45,6 +47,7 @@ impl Default for HttpConfig {
             write_timeout: Duration::from_secs(30),
             body_memory: 512 * 1024,
             log: false,
+            early_hints: false,
         }
     }
 }

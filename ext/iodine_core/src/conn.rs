@@ -7,7 +7,9 @@ use crate::command::{Command, Handle};
 use crate::config::Service;
 use crate::job::Job;
 use crate::outbox::{Outbox, Piece};
+use crate::producer::Producing;
 use crate::stream::{Moved, Stream};
+use crossbeam_utils::sync::Unparker;
 use std::collections::VecDeque;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -89,6 +91,12 @@ pub struct Io {
     at_work: Option<u64>,
     sequence: u64,
     hijacked: bool,
+    /// The answer that is being produced piece by piece, instead of the request at work.
+    pub(crate) producing: Option<Producing>,
+    /// Producers that wait for the client to read.
+    pub(crate) waiting: Vec<Unparker>,
+    /// Whether the reactor was asked to write, or waits for the socket to take more.
+    pub(crate) write_asked: bool,
 }
 
 /// What is to become of the connection once the outbox is empty.
@@ -112,6 +120,17 @@ pub enum Flushed {
     Blocked,
     /// The connection is closed.
     Closed,
+}
+
+/// What [`Shared::hijack`] came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hijack {
+    /// The socket: a descriptor that nothing of the server touches again.
+    Given(RawFd),
+    /// What was answered before has to be read first: ask again, until the client has read or runs into its deadline.
+    Wait,
+    /// The request is answered already, or the client has gone.
+    TooLate,
 }
 
 /// An answer on its way into the outbox.
@@ -145,6 +164,9 @@ impl Shared {
             at_work: None,
             sequence: 0,
             hijacked: false,
+            producing: None,
+            waiting: Vec::new(),
+            write_asked: false,
         };
         let peer_text = peer.to_string().into();
         Shared { id, peer, peer_text, service, handle, io: Mutex::new(io) }
@@ -188,30 +210,18 @@ impl Shared {
     /// The request at work is answered. Returns the next job of the lane, which is now the caller's to run.
     pub fn answer(&self, answer: Answer, now: Instant) -> Option<Job> {
         let mut io = self.lock();
-        io.at_work = None;
-        io.in_flight = io.in_flight.saturating_sub(1);
-        io.answered = Some(now);
-        if io.hijacked || io.stream.is_none() {
-            io.lane.clear();
-            return None;
+        if io.stream.is_some() && !io.hijacked {
+            io.outbox.push(answer.head);
+            if let Some(body) = answer.body {
+                io.outbox.push(body);
+            }
         }
-        io.outbox.push(answer.head);
-        if let Some(body) = answer.body {
-            io.outbox.push(body);
-        }
-        if answer.close {
-            // What the client sends behind a request that closes is not answered (RFC 9112 section 9.6).
-            let last = io.lane.is_empty() && io.client_ends;
-            io.closing = io.closing.max(if last { Closing::Plain } else { Closing::Linger });
-            io.lane.clear();
-            io.in_flight = 0;
-        }
-        io.lane.pop_front()
+        io.conclude(answer.close, now)
     }
 
     /// Whether the request at work is the last of its connection, because the server is ending.
     pub fn is_ending(&self) -> bool {
-        self.handle.is_draining() && self.lock().lane.is_empty()
+        self.handle.is_draining() && self.lock().is_last()
     }
 
     /// Breaks the connection off, so that the client can not take what it has for a whole answer.
@@ -251,29 +261,35 @@ impl Shared {
         flushed
     }
 
-    /// Whether answers before the request `number`, which is at work, wait for the client to read them. A hijack has to
-    /// wait, too: until this is false, at the latest when the client runs into its deadline.
-    pub fn is_behind(&self, number: u64) -> bool {
-        let at_work = self.lock().at_work == Some(number);
-        at_work && self.flush() == Flushed::Blocked
+    /// Leaves an interim response (RFC 9110 section 15.2) to be written before the answer of the request `number`, if that
+    /// is still at work.
+    pub fn push_interim(&self, number: u64, head: Vec<u8>) {
+        let mut io = self.lock();
+        if io.at_work == Some(number) && io.stream.is_some() {
+            io.outbox.push(head);
+        }
     }
 
-    /// Gives the socket to the application, if the request `number` is still at work: a blocking-mode-agnostic
-    /// descriptor that nothing of the server touches again. What waits to be written is written first, as far as the
-    /// socket takes it.
-    pub fn hijack(&self, number: u64) -> Option<RawFd> {
+    /// Gives the socket to the application, if the request `number` is still at work. `head` goes out before: in one step
+    /// with the gift, since a client that has read it may go on speaking at once, and that is not for the server to hear.
+    pub fn hijack(&self, number: u64, head: &mut Vec<u8>) -> Hijack {
         let mut io = self.lock();
-        if io.at_work != Some(number) {
-            return None;
+        if io.at_work != Some(number) || io.stream.is_none() {
+            return Hijack::TooLate;
         }
-        io.flush();
-        let stream = io.stream.take()?;
+        io.outbox.push(std::mem::take(head));
+        if io.flush() == Flushed::Blocked {
+            drop(io);
+            self.handle.send(Command::Blocked(self.id));
+            return Hijack::Wait;
+        }
+        let Some(stream) = io.stream.take() else { return Hijack::TooLate };
         self.handle.forget_socket(stream.as_raw_fd());
         io.hijacked = true;
         io.outbox.clear();
         drop(io);
         self.handle.send(Command::Closed(self.id));
-        Some(stream.into_raw())
+        Hijack::Given(stream.into_raw())
     }
 
     /// Whether the socket was given away.
@@ -297,6 +313,44 @@ impl Io {
         None
     }
 
+    /// Whether no request waits behind the one at work.
+    pub(crate) fn is_last(&self) -> bool {
+        self.lane.is_empty()
+    }
+
+    /// Takes the request `number` off work, if it is at work.
+    pub(crate) fn end_work(&mut self, number: u64) -> bool {
+        let is_at_work = self.at_work == Some(number);
+        if is_at_work {
+            self.at_work = None;
+        }
+        is_at_work
+    }
+
+    /// Undoes [`Io::end_work`].
+    pub(crate) fn resume_work(&mut self, number: u64) {
+        self.at_work = Some(number);
+    }
+
+    /// The request that was at work has its whole answer. Returns the next job of the lane.
+    pub(crate) fn conclude(&mut self, close: bool, now: Instant) -> Option<Job> {
+        self.at_work = None;
+        self.in_flight = self.in_flight.saturating_sub(1);
+        self.answered = Some(now);
+        if self.hijacked || self.stream.is_none() {
+            self.lane.clear();
+            return None;
+        }
+        if close {
+            // What the client sends behind a request that closes is not answered (RFC 9112 section 9.6).
+            let last = self.lane.is_empty() && self.client_ends;
+            self.closing = self.closing.max(if last { Closing::Plain } else { Closing::Linger });
+            self.lane.clear();
+            self.in_flight = 0;
+        }
+        self.lane.pop_front()
+    }
+
     /// Whether so little waits to be written that more requests may be taken.
     pub(crate) fn has_room(&self) -> bool {
         self.outbox.pending() < UNWRITTEN
@@ -318,13 +372,19 @@ impl Io {
     pub(crate) fn close(&mut self) -> Option<Stream> {
         self.outbox.clear();
         self.lane.clear();
-        self.stream.take()
+        let stream = self.stream.take();
+        self.wake_producers();
+        stream
     }
 
     /// Writes what waits. `Closed` means that the connection is there no more, or is to be closed now.
     fn flush(&mut self) -> Flushed {
         let Some(stream) = &self.stream else { return Flushed::Closed };
-        match self.outbox.write_to(stream) {
+        let moved = self.outbox.write_to(stream);
+        self.write_asked = moved == Moved::WouldBlock;
+        self.wake_producers();
+        let Some(stream) = &self.stream else { return Flushed::Closed };
+        match moved {
             Moved::WouldBlock => Flushed::Blocked,
             Moved::Broken => Flushed::Closed,
             Moved::Bytes(_) => match self.closing {

@@ -15,6 +15,7 @@ pub mod listener;
 pub mod log;
 pub mod notice;
 pub mod outbox;
+pub mod producer;
 pub mod queue;
 pub mod reactor;
 pub mod stream;
@@ -28,6 +29,7 @@ pub use job::{Job, Request, Root};
 pub use listener::{BindError, BindSpec, Listener};
 pub use notice::{Notice, Notices};
 pub use outbox::{Outbox, Piece};
+pub use producer::{Complaint, Produced, Producer, Room};
 pub use queue::{AppThread, JobQueue};
 pub use reactor::Reactor;
 

@@ -34,6 +34,12 @@ impl fmt::Debug for Piece {
     }
 }
 
+impl From<Borrowed> for Piece {
+    fn from(bytes: Borrowed) -> Piece {
+        Piece::Borrowed(bytes)
+    }
+}
+
 impl From<Vec<u8>> for Piece {
     fn from(bytes: Vec<u8>) -> Piece {
         Piece::Owned(bytes)
@@ -88,6 +94,24 @@ impl Outbox {
                 last.extend_from_slice(piece.bytes());
             }
             _ => self.pieces.push_back(piece),
+        }
+    }
+
+    /// Adds what `write` appends, about `length` bytes, behind all that waits: without memory of its own while small.
+    pub fn extend(&mut self, length: usize, write: impl FnOnce(&mut Vec<u8>)) {
+        match self.pieces.back_mut() {
+            Some(Piece::Owned(last))
+                if length <= JOINED_PIECE && last.len().saturating_add(length) <= JOINED_TOTAL =>
+            {
+                let before = last.len();
+                write(last);
+                self.pending += last.len() - before;
+            }
+            _ => {
+                let mut piece = Vec::with_capacity(length);
+                write(&mut piece);
+                self.push(piece);
+            }
         }
     }
 

@@ -63,6 +63,11 @@ impl Stream {
         let _ = rustix::net::shutdown(&self.fd, Shutdown::Write);
     }
 
+    /// Makes the close a reset, which no peer takes for a proper end.
+    pub fn reset_on_close(&self) {
+        let _ = rustix::net::sockopt::set_socket_linger(&self.fd, Some(std::time::Duration::ZERO));
+    }
+
     /// Gives the socket away.
     pub fn into_raw(self) -> RawFd {
         self.fd.into_raw()

@@ -130,6 +130,7 @@ fn http_config(ruby: &Ruby, options: RHash) -> Result<HttpConfig, Error> {
         write_timeout: seconds("write_timeout", usual.write_timeout)?,
         body_memory: option(ruby, options, "body_memory")?.unwrap_or(usual.body_memory),
         log: option(ruby, options, "log")?.unwrap_or(usual.log),
+        early_hints: option(ruby, options, "early_hints")?.unwrap_or(usual.early_hints),
     })
 }
 

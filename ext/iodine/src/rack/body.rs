@@ -1,13 +1,14 @@
-//! The body that an application returns, gathered into bytes.
+//! The body that an application returns: what kind it is, and the bytes of those that are there already.
 //!
-//! Strings and arrays of them are copied once, straight behind the head. What has only `each` is run to its end.
+//! Strings and arrays of them are copied once, straight behind the head. What has to be produced goes to a stream.
 
 use super::call::Fault;
 use crate::roots;
-use iodine_core::{Piece, Root};
+use iodine_core::Root;
+use iodine_core::outbox::Borrowed;
 use magnus::rb_sys::FromRawValue;
 use rb_sys::{VALUE, ruby_value_type};
-use std::ffi::{c_int, c_long};
+use std::ffi::c_long;
 
 /// A body, looked at but not yet copied.
 #[derive(Clone, Copy, Debug)]
@@ -18,6 +19,8 @@ pub enum Parts {
     Many(VALUE),
     /// Something with `each`.
     Each(VALUE),
+    /// Something with `call`, for a stream (Rack 3).
+    Call(VALUE),
 }
 
 /// Bytes of a Ruby String, written to a socket from where they are.
@@ -51,12 +54,12 @@ impl Drop for Lent {
 pub const LENT_FROM: u64 = 32 * 1024;
 
 /// Lends the bytes of a String. The GVL is held; may raise NoMemoryError.
-pub fn lend(string: VALUE) -> Piece {
+pub fn lend(string: VALUE) -> Borrowed {
     // SAFETY: the GVL is held. The frozen String shares the bytes; should the original be changed, it gets a copy.
     let frozen = unsafe { rb_sys::rb_str_new_frozen(string) };
     let bytes = bytes(&frozen);
     let (start, length) = (bytes.as_ptr(), bytes.len());
-    Piece::Borrowed(Box::new(Lent { start, length, root: roots::add(frozen) }))
+    Box::new(Lent { start, length, root: roots::add(frozen) })
 }
 
 /// What kind of body `body` is. The GVL is held; may raise.
@@ -79,10 +82,8 @@ pub fn classify(body: VALUE) -> Result<Parts, Fault> {
     }
     match () {
         () if responds_to(body, "each") => Ok(Parts::Each(body)),
-        () if responds_to(body, "call") => {
-            Err(Fault::new("streaming (callable) bodies are not supported yet"))
-        }
-        () => Err(Fault::new(format!("the body is a {}, which has no each", class_name(body)))),
+        () if responds_to(body, "call") => Ok(Parts::Call(body)),
+        () => Err(Fault::new(format!("the body is a {}, which has neither each nor call", class_name(body)))),
     }
 }
 
@@ -100,7 +101,7 @@ pub fn length(parts: Parts) -> Result<Option<u64>, Fault> {
             }
             Ok(Some(total))
         }
-        Parts::Each(_) => Ok(None),
+        Parts::Each(_) | Parts::Call(_) => Ok(None),
     }
 }
 
@@ -115,40 +116,8 @@ pub fn append(parts: Parts, out: &mut Vec<u8>) {
                 out.extend_from_slice(bytes(&part));
             }
         }
-        Parts::Each(_) => {}
+        Parts::Each(_) | Parts::Call(_) => {}
     }
-}
-
-/// Runs `each` and appends what it yields. The GVL is held; may raise.
-pub fn run_each(body: VALUE, out: &mut Vec<u8>) -> Result<(), Fault> {
-    struct Gathering<'o> {
-        out: &'o mut Vec<u8>,
-        fault: Option<Fault>,
-    }
-
-    unsafe extern "C" fn take(part: VALUE, data: VALUE, _: c_int, _: *const VALUE, _: VALUE) -> VALUE {
-        // SAFETY: `data` is the `Gathering` below; `rb_block_call` runs the block only while it lives.
-        let gathering = unsafe { &mut *(data as *mut Gathering<'_>) };
-        match expect_string(part) {
-            Ok(()) => gathering.out.extend_from_slice(bytes(&part)),
-            Err(fault) => gathering.fault = gathering.fault.take().or(Some(fault)),
-        }
-        rb_sys::Qnil as VALUE
-    }
-
-    let mut gathering = Gathering { out, fault: None };
-    // SAFETY: the GVL is held; the pointer outlives the call.
-    unsafe {
-        rb_sys::rb_block_call(
-            body,
-            super::call::ids().each,
-            0,
-            std::ptr::null(),
-            Some(take),
-            std::ptr::from_mut(&mut gathering) as VALUE,
-        );
-    }
-    gathering.fault.map_or(Ok(()), Err)
 }
 
 /// Whether `value` is of this built-in type.

@@ -1,17 +1,20 @@
 //! One request, from env to answer: calls the application and survives whatever it does.
 
 use super::body::{is_type, responds_to};
-use super::response::{self, Draft};
-use super::{env, hijack, input};
-use crate::{gvl, roots};
-use iodine_codec::http::RequestHead;
+use super::finished::Callbacks;
+use super::response::{self, Draft, Rest};
+use super::stream::{self, Ended, Stream};
+use super::{early_hints, env, hijack, input};
+use crate::{fork, gvl, roots};
+use iodine_codec::http::{RequestHead, Version};
 use iodine_codec::http1::{RequestFacts, simple_response};
 use iodine_core::clock::http_date;
 use iodine_core::conn::Answer;
 use iodine_core::log::{self, Level};
-use iodine_core::{Body, Request};
+use iodine_core::{Body, Job, Request};
 use magnus::error::ErrorType;
 use magnus::rb_sys::{AsRawValue, FromRawValue};
+use magnus::typed_data::Obj;
 use magnus::{Error, Ruby};
 use rb_sys::{ID, VALUE, ruby_value_type};
 use std::ffi::c_long;
@@ -21,18 +24,33 @@ use std::time::Instant;
 /// What came of a request.
 #[derive(Debug)]
 pub struct Answered {
-    /// What goes to the client; `None` when there is no client, or the socket is the application's now.
-    pub answer: Option<Answer>,
+    /// How the client gets its answer.
+    pub outcome: Outcome,
     /// For the log.
     pub status: u16,
     /// Bytes of the body.
     pub length: u64,
-    /// The request's head, for the log.
+    /// The request's head, for the log; `None` when that is not to be written now.
     pub head: Option<RequestHead>,
     /// When its head had arrived.
     pub started: Instant,
+    /// Whom to call when the answer has been given.
+    pub callbacks: Callbacks,
+    /// What the application failed with, for them.
+    pub error: Option<Error>,
     /// Set when the thread was killed meanwhile: the caller lets it die when it has delivered this.
     pub killed: Option<Error>,
+}
+
+/// How the client gets its answer.
+#[derive(Debug)]
+pub enum Outcome {
+    /// There is nothing to send: no client, or the socket is the application's now, or a stream's.
+    Nothing,
+    /// This is to be sent.
+    Answer(Answer),
+    /// It is on its way already; the job is the next one of the connection.
+    Produced(Option<Job>),
 }
 
 /// Why what the application returned can not be sent: logged, and answered with a 500.
@@ -46,6 +64,12 @@ impl Fault {
     }
 }
 
+impl std::fmt::Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// Names of methods, looked up once.
 #[derive(Debug)]
 pub struct Ids {
@@ -53,6 +77,8 @@ pub struct Ids {
     pub each: ID,
     /// `to_s`
     pub to_s: ID,
+    /// `take`
+    pub take: ID,
     call: ID,
     close: ID,
 }
@@ -63,47 +89,98 @@ pub fn ids() -> &'static Ids {
     IDS.get_or_init(|| {
         // SAFETY: the GVL is held.
         let id = |name: &str| unsafe { rb_sys::rb_intern2(name.as_ptr().cast(), name.len() as c_long) };
-        Ids { each: id("each"), to_s: id("to_s"), call: id("call"), close: id("close") }
+        Ids { each: id("each"), to_s: id("to_s"), take: id("take"), call: id("call"), close: id("close") }
     })
 }
 
 /// Runs `request` through its application. The GVL is held; never raises.
 pub fn answer_request(ruby: &Ruby, mut request: Box<Request>) -> Answered {
-    let mut answered =
-        Answered { answer: None, status: 0, length: 0, head: None, started: request.started, killed: None };
+    let mut answered = Answered {
+        outcome: Outcome::Nothing,
+        status: 0,
+        length: 0,
+        head: None,
+        started: request.started,
+        callbacks: Callbacks::none(),
+        error: None,
+        killed: None,
+    };
     let Some(number) = request.conn.begin() else { return answered };
     let body = std::mem::take(&mut request.body);
     let mut draft = Draft { head: Vec::with_capacity(512), ..Draft::default() };
     // On the stack, where the collector finds them.
-    let mut held = Held { input: rb_sys::Qnil as VALUE, body: rb_sys::Qnil as VALUE };
-    let outcome = call(ruby, &request, body, number, &mut draft, &mut held);
-    let hijacked = request.conn.is_hijacked();
-    let mut failures = [outcome.err(), close_body(held.body).err().map(Failure::Raised)];
-    if held.input != rb_sys::Qnil as VALUE && !hijacked {
-        input::release(held.input);
-    }
-    let failed = failures[0].is_some();
-    for failure in failures.iter_mut().filter_map(Option::take) {
-        answered.killed = report(failure).or(answered.killed);
-    }
-    if hijacked {
+    let nil = rb_sys::Qnil as VALUE;
+    let mut held = Held { input: nil, body: nil, stream: None, callbacks: Callbacks::none() };
+    let called = call(ruby, &request, body, number, &mut draft, &mut held);
+    if fork::is_inert() {
         return answered;
     }
-    if failed {
-        draft = failure_draft(request.facts, request.conn.is_ending());
+    let outcome = called.and_then(|rest| produce(ruby, &request, number, rest, &mut draft, &mut held));
+    let closed = close_body(held.body).map_err(Failure::Raised);
+    let hijacked = request.conn.is_hijacked();
+    let streams_on = matches!(outcome, Ok(Produce::StreamsOn));
+    if held.input != nil && !hijacked && !streams_on {
+        input::release(held.input);
     }
+    answered.callbacks = held.callbacks;
     answered.status = draft.status;
-    answered.length = draft.length;
-    let body = draft.lent.or_else(|| (!draft.body.is_empty()).then_some(draft.body.into()));
-    answered.answer = Some(Answer { head: draft.head, body, close: draft.close });
+    let closing_failed = closed.is_err();
+    if let Err(failure) = closed {
+        answered.killed = report(failure, &mut answered.error);
+    }
+    match outcome {
+        _ if hijacked => {
+            if let Err(failure) = outcome {
+                answered.killed = report(failure, &mut answered.error).or(answered.killed);
+            }
+            return answered;
+        }
+        // What was produced is on its way, whatever `close` has to say.
+        Ok(Produce::Produced(next, length)) => {
+            answered.length = length;
+            answered.outcome = Outcome::Produced(next);
+        }
+        Ok(Produce::StreamsOn) => {
+            if let Some(stream) = held.stream {
+                let log =
+                    request.conn.service().http.log.then_some((request.head, draft.status, request.started));
+                stream.outlive(answered.callbacks, log);
+                answered.callbacks = Callbacks::none();
+            }
+            return answered;
+        }
+        Ok(Produce::Broken) => return answered,
+        Ok(Produce::Whole) if !closing_failed => answered.send(draft),
+        Ok(Produce::Whole) => answered.send(failure_draft(request.facts, request.conn.is_ending())),
+        Err(failure) => {
+            answered.killed = report(failure, &mut answered.error).or(answered.killed);
+            answered.callbacks.forget_answer();
+            match held.stream {
+                // Some of it has left already.
+                Some(stream) if !stream.give_up() => return answered,
+                _ => answered.send(failure_draft(request.facts, request.conn.is_ending())),
+            }
+        }
+    }
     answered.head = Some(request.head);
     answered
 }
 
-/// What is left to close when the application has returned.
+impl Answered {
+    fn send(&mut self, draft: Draft) {
+        self.status = draft.status;
+        self.length = draft.length;
+        let body = draft.lent.or_else(|| (!draft.body.is_empty()).then_some(draft.body.into()));
+        self.outcome = Outcome::Answer(Answer { head: draft.head, body, close: draft.close });
+    }
+}
+
+/// What is left to close, or to call, when the application has returned.
 struct Held {
     input: VALUE,
     body: VALUE,
+    stream: Option<Obj<Stream>>,
+    callbacks: Callbacks,
 }
 
 enum Failure {
@@ -111,6 +188,7 @@ enum Failure {
     Fault(Fault),
 }
 
+/// Calls the application and writes its answer, as far as that is there.
 fn call(
     ruby: &Ruby,
     request: &Request,
@@ -118,10 +196,10 @@ fn call(
     number: u64,
     draft: &mut Draft,
     held: &mut Held,
-) -> Result<(), Failure> {
+) -> Result<Rest, Failure> {
     let app = roots::value(request.conn.service().app);
     let mut body = Some(body);
-    let mut fault = None;
+    let mut written = Ok(Rest::Nothing);
     let raised = gvl::protect(|| {
         let nil = rb_sys::Qnil as VALUE;
         let hijack = hijack::new(ruby, &request.conn, number);
@@ -130,24 +208,93 @@ fn call(
             Some(body) => (body.len(), input::new(ruby, body)),
         };
         held.input = input;
-        let env = env::build(request, length, input, hijack.as_raw());
+        let early_hints =
+            match request.conn.service().http.early_hints && request.facts.version >= Version::Http11 {
+                true => early_hints::new(ruby, &request.conn, number).as_raw(),
+                false => nil,
+            };
+        let parts = env::Parts { length, input, hijack: hijack.as_raw(), early_hints };
+        held.callbacks = env::build(request, &parts);
+        let env = held.callbacks.env;
         hijack.set_env(env);
         // SAFETY: the GVL is held; what is raised is caught by `protect`.
         let answer = unsafe { rb_sys::rb_funcallv(app, ids().call, 1, &env) };
-        let written = response::unpack(answer).and_then(|parts| {
+        written = response::unpack(answer).and_then(|parts| {
             held.body = parts.2;
+            (held.callbacks.status, held.callbacks.headers) = (parts.0, parts.1);
             if request.conn.is_hijacked() {
-                return Ok(());
+                return Ok(Rest::Nothing);
             }
-            response::write(draft, request.facts, request.conn.is_ending(), parts)
+            response::write(draft, request, parts)
         });
-        fault = written.err();
         nil
     });
-    match (raised, fault) {
-        (Err(error), _) => Err(Failure::Raised(error)),
-        (Ok(_), Some(fault)) => Err(Failure::Fault(fault)),
-        (Ok(_), None) => Ok(()),
+    match raised {
+        Err(error) => Err(Failure::Raised(error)),
+        Ok(_) => written.map_err(Failure::Fault),
+    }
+}
+
+/// What came of the part of an answer that the application produces.
+enum Produce {
+    /// There is no such part: the draft is the answer.
+    Whole,
+    /// All of it is on its way: the next job of the connection, and the length.
+    Produced(Option<Job>, u64),
+    /// The application has kept the stream.
+    StreamsOn,
+    /// The client has gone, or was cut off.
+    Broken,
+}
+
+/// Produces the body, or gives the socket away, as the answer wants it.
+fn produce(
+    ruby: &Ruby,
+    request: &Request,
+    number: u64,
+    rest: Rest,
+    draft: &mut Draft,
+    held: &mut Held,
+) -> Result<Produce, Failure> {
+    let conn = &request.conn;
+    let (body, open) = match rest {
+        Rest::Nothing => return Ok(Produce::Whole),
+        Rest::Hijack(callable) => {
+            let head = std::mem::take(&mut draft.head);
+            hijack::hand_over(ruby, conn, number, head, callable).map_err(Failure::Raised)?;
+            return Ok(Produce::Broken);
+        }
+        Rest::Each(body, open) | Rest::Call(body, open) => (body, open),
+    };
+    let head = std::mem::take(&mut draft.head);
+    let mut producer = Some(conn.produce(number, head, open));
+    let streams = matches!(rest, Rest::Call(..));
+    let run = gvl::protect(|| {
+        let Some(producer) = producer.take() else { return rb_sys::Qnil as VALUE };
+        let stream = stream::new(ruby, producer, !streams && open.is_chunked(), held.input);
+        held.stream = Some(stream);
+        match streams {
+            true => {
+                stream.announce();
+                // SAFETY: the GVL is held; what is raised is caught by `protect`.
+                unsafe { rb_sys::rb_funcallv(body, ids().call, 1, &stream.as_raw()) };
+            }
+            false => stream::run_each(body, stream),
+        }
+        rb_sys::Qnil as VALUE
+    });
+    run.map_err(Failure::Raised)?;
+    let Some(stream) = held.stream else { return Ok(Produce::Broken) };
+    if fork::is_inert() {
+        return Ok(Produce::Broken);
+    }
+    match () {
+        () if streams && stream.is_finished() => Ok(Produce::Produced(None, stream.length())),
+        () if streams => Ok(Produce::StreamsOn),
+        () => match stream.finish() {
+            Ended::Whole(next) => Ok(Produce::Produced(next, stream.length())),
+            Ended::Broken => Ok(Produce::Broken),
+        },
     }
 }
 
@@ -200,14 +347,21 @@ fn failure_draft(facts: RequestFacts, closing: bool) -> Draft {
     draft
 }
 
-/// Logs a failure. Returns the error that must go on, because it is the death of this thread.
-fn report(failure: Failure) -> Option<Error> {
+/// Logs a failure and notes it. Returns the error that must go on, because it is the death of this thread.
+fn report(failure: Failure, noted: &mut Option<Error>) -> Option<Error> {
     match failure {
         Failure::Fault(Fault(text)) => {
             log::message(Level::Error, &format!("the answer can not be sent: {text}."));
             None
         }
-        Failure::Raised(error) => report_error(error),
+        Failure::Raised(error) => {
+            *noted = Some(error.clone());
+            match stream::is_disconnect(&error) {
+                // Nobody is to blame, and nobody waits for an answer.
+                true => None,
+                false => report_error(error),
+            }
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The env Hash: a copy of a frozen template, plus what the request says. Keys and values as in iodine 0.7, with its
 //! faults F-18, F-22 to F-24 and F-28 mended.
 
+use super::finished::Callbacks;
 use super::keys::{self, Key};
 use iodine_codec::http::{Authority, RequestHead, Scheme, Version, forwarded};
 use iodine_core::Request;
@@ -29,6 +30,10 @@ struct Constants {
     content_length: VALUE,
     rack_input: VALUE,
     rack_hijack: VALUE,
+    early_hints: VALUE,
+    response_finished: VALUE,
+    after_reply: VALUE,
+    protocol: VALUE,
     other_methods: [(&'static str, VALUE); 6],
 }
 
@@ -67,7 +72,9 @@ pub fn init(ruby: &Ruby) -> Result<(), Error> {
     set("SERVER_NAME", keys::constant("localhost"));
     set("SERVER_PORT", keys::constant("80"));
     // Set for each request; here so that they have their places.
-    for key in ["rack.hijack", "PATH_INFO", "REMOTE_ADDR", "HTTP_HOST"] {
+    for key in
+        ["rack.hijack", "PATH_INFO", "REMOTE_ADDR", "HTTP_HOST", "rack.response_finished", "rack.after_reply"]
+    {
         set(key, nil);
     }
     freeze_for_ever(template.as_raw());
@@ -89,6 +96,10 @@ pub fn init(ruby: &Ruby) -> Result<(), Error> {
         content_length: keys::constant("CONTENT_LENGTH"),
         rack_input: keys::constant("rack.input"),
         rack_hijack: keys::constant("rack.hijack"),
+        early_hints: keys::constant("rack.early_hints"),
+        response_finished: keys::constant("rack.response_finished"),
+        after_reply: keys::constant("rack.after_reply"),
+        protocol: keys::constant("rack.protocol"),
         other_methods: methods.map(|method| (method, keys::constant(method))),
     });
     Ok(())
@@ -102,13 +113,25 @@ fn freeze_for_ever(hash: VALUE) {
     }
 }
 
-/// The env of a request whose body has `length` bytes; `input` is nil without one. The GVL is held; may raise
+/// What an env is made of beyond its request.
+pub struct Parts {
+    /// Bytes of the body.
+    pub length: u64,
+    /// `rack.input`; nil without a body.
+    pub input: VALUE,
+    /// `rack.hijack`
+    pub hijack: VALUE,
+    /// `rack.early_hints`; nil where they are not wanted.
+    pub early_hints: VALUE,
+}
+
+/// The env of a request, and the lists in it of what is to be called afterwards. The GVL is held; may raise
 /// NoMemoryError.
 ///
 /// Stores into a Hash are what an env costs. So what many requests share (the method and version, the server's name and
 /// port for each `Host`) comes with the template, as frozen Strings.
-pub fn build(request: &Request, length: u64, input: VALUE, hijack: VALUE) -> VALUE {
-    let Some(constants) = CONSTANTS.get() else { return rb_sys::Qnil as VALUE };
+pub fn build(request: &Request, parts: &Parts) -> Callbacks {
+    let Some(constants) = CONSTANTS.get() else { return Callbacks::none() };
     let head = &request.head;
     let host = head.host();
     let template = host.and_then(|host| templates::find(constants, host));
@@ -124,10 +147,17 @@ pub fn build(request: &Request, length: u64, input: VALUE, hijack: VALUE) -> VAL
         env.set(constants.http_version, constants.http10);
     }
     env.set(constants.remote_addr, string(request.conn.peer_text().as_bytes()));
-    env.set(constants.rack_hijack, hijack);
-    if input != rb_sys::Qnil as VALUE {
-        env.set(constants.rack_input, input);
+    env.set(constants.rack_hijack, parts.hijack);
+    if parts.input != rb_sys::Qnil as VALUE {
+        env.set(constants.rack_input, parts.input);
     }
+    if parts.early_hints != rb_sys::Qnil as VALUE {
+        env.set(constants.early_hints, parts.early_hints);
+    }
+    // SAFETY: the GVL is held.
+    let [finished, after] = std::array::from_fn(|_| unsafe { rb_sys::rb_ary_new() });
+    env.set(constants.response_finished, finished);
+    env.set(constants.after_reply, after);
     let headers = env.set_headers(head);
     let https = headers.proxied
         && forwarded::scheme(head.header("x-forwarded-proto"), head.header("forwarded"))
@@ -147,9 +177,12 @@ pub fn build(request: &Request, length: u64, input: VALUE, hijack: VALUE) -> VAL
     }
     if headers.chunked {
         let mut digits = [0; 20];
-        env.set(constants.content_length, string(decimal(length, &mut digits)));
+        env.set(constants.content_length, string(decimal(parts.length, &mut digits)));
     }
-    env.0
+    if headers.upgrade {
+        env.set_protocols(constants, head);
+    }
+    Callbacks { finished, after, env: env.0, ..Callbacks::none() }
 }
 
 /// What the headers said beyond their entries.
@@ -159,6 +192,8 @@ struct Seen {
     proxied: bool,
     /// The body came in chunks, so that its length is for us to tell.
     chunked: bool,
+    /// The client may wish to speak something else.
+    upgrade: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -203,6 +238,7 @@ impl Env {
             match name.len() {
                 // Its value may come from the request line instead.
                 4 if name.eq_ignore_ascii_case(b"host") => continue,
+                7 if name.eq_ignore_ascii_case(b"upgrade") => headers.upgrade = true,
                 9 | 17 if is_forwarded(name) => headers.proxied = true,
                 17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
                     headers.chunked = true;
@@ -225,6 +261,20 @@ impl Env {
             let joined = rb_sys::rb_hash_lookup(self.0, key);
             rb_sys::rb_str_cat(joined, separator.as_ptr().cast(), separator.len() as c_long);
             rb_sys::rb_str_cat(joined, value.as_ptr().cast(), value.len() as c_long);
+        }
+    }
+
+    /// `rack.protocol`: what the client would switch to (Rack 3).
+    fn set_protocols(self, constants: &Constants, head: &RequestHead) {
+        // SAFETY: the GVL is held.
+        unsafe {
+            let protocols = rb_sys::rb_ary_new();
+            for protocol in head.upgrades() {
+                rb_sys::rb_ary_push(protocols, string(protocol));
+            }
+            if rb_sys::RARRAY_LEN(protocols) > 0 {
+                self.set(constants.protocol, protocols);
+            }
         }
     }
 

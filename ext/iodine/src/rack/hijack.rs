@@ -1,7 +1,7 @@
 //! `rack.hijack`: gives the socket of a request to the application, once and for ever.
 
 use crate::gvl;
-use iodine_core::{ConnHandle, Peer};
+use iodine_core::{ConnHandle, Peer, conn};
 use magnus::gc::Marker;
 use magnus::rb_sys::{AsRawValue, FromRawValue};
 use magnus::typed_data::Obj;
@@ -69,18 +69,7 @@ impl Hijack {
         if !known.is_nil() {
             return Ok(known);
         }
-        while this.conn.is_behind(this.number) {
-            gvl::without(|| std::thread::sleep(PACE), || {});
-            gvl::check_interrupts()?;
-        }
-        let Some(fd) = this.conn.hijack(this.number) else { return Ok(known) };
-        let class = match this.conn.peer() {
-            Peer::Tcp(_) => "TCPSocket",
-            Peer::Unix(_) => "UNIXSocket",
-        };
-        let class: Value = ruby.class_object().const_get(class)?;
-        let io: Value = class.funcall("for_fd", (fd,))?;
-        let _: Value = io.funcall("sync=", (true,))?;
+        let Some(io) = take_socket(ruby, &this.conn, this.number, Vec::new())? else { return Ok(known) };
         this.io.set(io.as_raw());
         // SAFETY: nil or the live env.
         if let Some(env) = RHash::from_value(unsafe { Value::from_raw(this.env.get()) }) {
@@ -88,4 +77,47 @@ impl Hijack {
         }
         Ok(io)
     }
+}
+
+/// The socket of the request `number`, if that is at work: the application's from here on. Waits until what was answered
+/// before, and `head` behind it, is written. The GVL is held.
+fn take_socket(
+    ruby: &Ruby,
+    conn: &ConnHandle,
+    number: u64,
+    mut head: Vec<u8>,
+) -> Result<Option<Value>, Error> {
+    let fd = loop {
+        match conn.hijack(number, &mut head) {
+            conn::Hijack::Given(fd) => break fd,
+            conn::Hijack::TooLate => return Ok(None),
+            conn::Hijack::Wait => {
+                gvl::without(|| std::thread::sleep(PACE), || {});
+                gvl::check_interrupts()?;
+            }
+        }
+    };
+    let class = match conn.peer() {
+        Peer::Tcp(_) => "TCPSocket",
+        Peer::Unix(_) => "UNIXSocket",
+    };
+    let class: Value = ruby.class_object().const_get(class)?;
+    let io: Value = class.funcall("for_fd", (fd,))?;
+    let _: Value = io.funcall("sync=", (true,))?;
+    Ok(Some(io))
+}
+
+/// Sends `head`, then calls `callable` with the socket: what the application left in its response header `rack.hijack`,
+/// or the body of an answer that switches protocols. The GVL is held.
+pub fn hand_over(
+    ruby: &Ruby,
+    conn: &ConnHandle,
+    number: u64,
+    head: Vec<u8>,
+    callable: VALUE,
+) -> Result<(), Error> {
+    let Some(io) = take_socket(ruby, conn, number, head)? else { return Ok(()) };
+    // SAFETY: live, on the caller's stack.
+    let callable = unsafe { Value::from_raw(callable) };
+    callable.funcall::<_, _, Value>("call", (io,)).map(|_| ())
 }

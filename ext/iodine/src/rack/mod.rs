@@ -2,13 +2,17 @@
 
 mod body;
 mod call;
+mod early_hints;
 mod env;
+mod finished;
 mod hijack;
 mod input;
 mod keys;
 mod response;
+mod stream;
 
-pub use call::{Answered, answer_request, report_error};
+pub use call::{Answered, Outcome, answer_request, report_error};
+pub use finished::Callbacks;
 
 use magnus::{Error, Module, RModule, Ruby};
 
@@ -18,6 +22,8 @@ pub fn init(ruby: &Ruby) -> Result<(), Error> {
     let base: RModule = iodine.define_module("Base")?;
     input::init(ruby, base)?;
     hijack::init(ruby, base)?;
+    early_hints::init(ruby, base)?;
+    stream::init(ruby, iodine, base)?;
     keys::init();
     env::init(ruby)
 }

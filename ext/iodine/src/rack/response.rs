@@ -2,10 +2,11 @@
 
 use super::body::{self, Parts};
 use super::call::{Fault, ids};
-use iodine_codec::http::status;
+use iodine_codec::http::{RequestHead, status};
 use iodine_codec::http1::{
-    BodySize, ChunkedDecoder, Finished, HeaderError, Limits, Piece, RequestFacts, ResponseEncoder,
+    BodySize, ChunkedDecoder, Finished, HeaderError, Limits, OpenHead, Piece, RequestFacts, ResponseEncoder,
 };
+use iodine_core::Request;
 use rb_sys::{VALUE, ruby_value_type};
 use std::ffi::c_int;
 
@@ -14,7 +15,7 @@ use std::ffi::c_int;
 pub struct Draft {
     /// The head, and behind it the body, unless that is large.
     pub head: Vec<u8>,
-    /// A large body, or what `each` yielded.
+    /// A large body.
     pub body: Vec<u8>,
     /// A body that stays in the application's own String.
     pub lent: Option<iodine_core::Piece>,
@@ -24,6 +25,19 @@ pub struct Draft {
     pub length: u64,
     /// Whether the connection closes behind it.
     pub close: bool,
+}
+
+/// What is left to do for an answer whose head is in the draft.
+#[derive(Clone, Copy, Debug)]
+pub enum Rest {
+    /// Nothing: the answer is whole.
+    Nothing,
+    /// The head is open, and the body is produced by `each`.
+    Each(VALUE, OpenHead),
+    /// The head is open, and the body is produced by `call` with a stream.
+    Call(VALUE, OpenHead),
+    /// The head is whole; behind it the socket is for this callable.
+    Hijack(VALUE),
 }
 
 /// Bodies up to this size go behind the head, into the same memory.
@@ -59,24 +73,32 @@ pub fn parse_status(value: VALUE) -> Result<u16, Fault> {
         None
     };
     match number {
-        Some(number @ 200..=999) => Ok(number as u16),
-        // RFC 9110 section 15.2: an interim answer is not the last one, so it can not be the application's.
+        Some(number @ 101..=999) => Ok(number as u16),
         Some(number) => Err(Fault::new(format!("{number} can not be the status of an answer"))),
         None => Err(Fault::new(format!("the status is a {}, not an Integer", body::class_name(value)))),
     }
 }
 
-/// Writes the whole answer into `draft`. The GVL is held; may raise.
+/// Writes the answer into `draft`, as far as it is there. The GVL is held; may raise.
 pub fn write(
     draft: &mut Draft,
-    facts: RequestFacts,
-    closing: bool,
+    request: &Request,
     (status, headers, app_body): (VALUE, VALUE, VALUE),
-) -> Result<(), Fault> {
+) -> Result<Rest, Fault> {
+    let facts = request.facts;
+    let closing = request.conn.is_ending();
+    let hash = header_hash(headers)?;
     draft.status = parse_status(status)?;
     let Draft { head, body: large, lent, status, .. } = draft;
     let mut encoder = ResponseEncoder::new(head, facts, *status);
-    write_headers(&mut encoder, headers)?;
+    let special = write_headers(&mut encoder, hash)?;
+    if let Some(callable) = special.callable(app_body, &request.head)? {
+        return write_hijacked(draft, facts, hash, special, callable);
+    }
+    if *status < 200 {
+        // RFC 9110 section 15.2: an interim answer is not the last one, so it can not be the application's.
+        return Err(Fault::new(format!("{status} can not be the status of an answer")));
+    }
     let chunked = encoder.has_chunked();
     let no_body = facts.head || status::forbids_body(*status) || *status == 205;
     let date = iodine_core::clock::http_date();
@@ -88,30 +110,53 @@ pub fn write(
         };
         let finished = encoder.finish(size, &date, closing);
         draft.close = !finished.keep_alive;
-        return Ok(());
+        return Ok(Rest::Nothing);
     }
     let parts = body::classify(app_body)?;
     let length = match parts {
-        Parts::Each(each) => {
-            body::run_each(each, large)?;
-            large.len() as u64
-        }
-        _ => body::length(parts)?.unwrap_or(0),
+        Parts::Each(each) => return Ok(Rest::Each(each, encoder.suspend())),
+        Parts::Call(call) => return Ok(Rest::Call(call, encoder.suspend())),
+        Parts::Single(_) | Parts::Many(_) => body::length(parts)?.unwrap_or(0),
     };
     if chunked {
         body::append(parts, large);
-        return finish_chunked(draft, facts, closing, headers);
+        finish_chunked(draft, facts, closing, hash)?;
+        return Ok(Rest::Nothing);
     }
     let finished = encoder.finish(BodySize::Known(length), &date, closing);
     if let (Parts::Single(string), body::LENT_FROM..) = (parts, length) {
-        *lent = Some(body::lend(string));
-    } else if !matches!(parts, Parts::Each(_)) {
+        *lent = Some(body::lend(string).into());
+    } else {
         let to = if length <= SMALL_BODY { head } else { large };
         to.reserve(length as usize);
         body::append(parts, to);
     }
     conclude(draft, finished, length);
-    Ok(())
+    Ok(Rest::Nothing)
+}
+
+/// An answer behind whose head the application has the socket for itself.
+fn write_hijacked(
+    draft: &mut Draft,
+    facts: RequestFacts,
+    headers: VALUE,
+    special: Special,
+    callable: VALUE,
+) -> Result<Rest, Fault> {
+    draft.head.clear();
+    if special.protocol.is_some() {
+        draft.status = 101;
+    }
+    let facts = RequestFacts { head: false, ..facts };
+    let mut encoder = ResponseEncoder::new(&mut draft.head, facts, draft.status);
+    if let Some(protocol) = special.protocol {
+        let upgrade = encoder.header(b"upgrade", body::bytes(&protocol));
+        let named = upgrade.and_then(|()| encoder.header(b"connection", b"upgrade"));
+        named.map_err(|_| Fault::new("the value of rack.protocol is no protocol"))?;
+    }
+    write_headers(&mut encoder, headers)?;
+    encoder.finish(BodySize::UntilClose, &iodine_core::clock::http_date(), true);
+    Ok(Rest::Hijack(callable))
 }
 
 /// The application says that its body is chunked already, as `Rack::Chunked` makes it. Where that is true the chunks go
@@ -169,21 +214,59 @@ fn dechunk(chunked: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
+/// Response headers that are for the server.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Special {
+    /// `rack.hijack`
+    hijack: Option<VALUE>,
+    /// `rack.protocol`
+    protocol: Option<VALUE>,
+}
+
+impl Special {
+    /// What is to have the socket, if anything is.
+    fn callable(self, app_body: VALUE, head: &RequestHead) -> Result<Option<VALUE>, Fault> {
+        if let Some(hijack) = self.hijack {
+            return match body::responds_to(hijack, "call") {
+                true => Ok(Some(hijack)),
+                false => Err(Fault::new("the response header rack.hijack is nothing that can be called")),
+            };
+        }
+        let Some(protocol) = self.protocol else { return Ok(None) };
+        let asked = body::is_type(protocol, ruby_value_type::RUBY_T_STRING)
+            && head.upgrades().any(|asked| asked.eq_ignore_ascii_case(body::bytes(&protocol)));
+        match () {
+            () if !asked => Err(Fault::new("the client has not asked for the protocol in rack.protocol")),
+            () if !body::responds_to(app_body, "call") => {
+                Err(Fault::new("the body of an answer that switches protocols must have call"))
+            }
+            () => Ok(Some(app_body)),
+        }
+    }
+}
+
+/// The headers as a Hash. The GVL is held; may raise what `to_hash` raises.
+pub fn header_hash(headers: VALUE) -> Result<VALUE, Fault> {
+    // SAFETY: the GVL is held; gives a Hash or nil.
+    let hash = unsafe { rb_sys::rb_check_hash_type(headers) };
+    match hash == rb_sys::Qnil as VALUE {
+        true => Err(Fault::new(format!("the headers are a {}, not a Hash", body::class_name(headers)))),
+        false => Ok(hash),
+    }
+}
+
 struct Walk<'e, 'b> {
     encoder: &'e mut ResponseEncoder<'b>,
+    special: Special,
     fault: Option<Fault>,
 }
 
-fn write_headers(encoder: &mut ResponseEncoder<'_>, headers: VALUE) -> Result<(), Fault> {
-    // SAFETY: the GVL is held; gives a Hash or nil, or raises what `to_hash` raises.
-    let hash = unsafe { rb_sys::rb_check_hash_type(headers) };
-    if hash == rb_sys::Qnil as VALUE {
-        return Err(Fault::new(format!("the headers are a {}, not a Hash", body::class_name(headers))));
-    }
-    let mut walk = Walk { encoder, fault: None };
+/// Writes the headers. The GVL is held; may raise.
+pub fn write_headers(encoder: &mut ResponseEncoder<'_>, hash: VALUE) -> Result<Special, Fault> {
+    let mut walk = Walk { encoder, special: Special::default(), fault: None };
     // SAFETY: the GVL is held; the pointer outlives the call.
     unsafe { rb_sys::rb_hash_foreach(hash, Some(write_header), std::ptr::from_mut(&mut walk) as VALUE) };
-    walk.fault.map_or(Ok(()), Err)
+    walk.fault.map_or(Ok(walk.special), Err)
 }
 
 const CONTINUE: c_int = 0;
@@ -211,10 +294,12 @@ impl Walk<'_, '_> {
         let text = body::bytes(&name);
         if text.starts_with(b"rack.") {
             // Names of this kind are for the server, never for the client.
-            return match text {
-                b"rack.hijack" => Err(Fault::new("hijacking by a response header is not supported yet")),
-                _ => Ok(()),
-            };
+            match text {
+                b"rack.hijack" => self.special.hijack = Some(value),
+                b"rack.protocol" => self.special.protocol = Some(value),
+                _ => {}
+            }
+            return Ok(());
         }
         if !body::is_type(value, ruby_value_type::RUBY_T_ARRAY) {
             return self.line(&name, value);

@@ -2,7 +2,7 @@
 //!
 //! A head owns its bytes, so it can be moved to another thread together with the job of answering it.
 
-use super::Version;
+use super::{Version, token};
 
 /// A part of a head: where it starts and how long it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -127,6 +127,19 @@ impl RequestHead {
         }
     }
 
+    /// The protocols that the client would switch to, as it names them (RFC 9110 section 7.8). None for HTTP/1.0, nor
+    /// without the option `upgrade` in `Connection`.
+    pub fn upgrades(&self) -> impl Iterator<Item = &[u8]> {
+        let lines = |name: &'static [u8]| {
+            self.headers()
+                .filter(move |(candidate, _)| candidate.eq_ignore_ascii_case(name))
+                .flat_map(|(_, value)| token::list(value))
+        };
+        let meant = self.version() >= Version::Http11
+            && lines(b"connection").any(|option| option.eq_ignore_ascii_case(b"upgrade"));
+        lines(b"upgrade").filter(move |protocol| meant && !protocol.is_empty())
+    }
+
     /// True if the answer must not have a body because of the method.
     pub fn is_head(&self) -> bool {
         self.method() == b"HEAD"
@@ -180,6 +193,22 @@ mod tests {
         assert_eq!(head.host(), None);
         assert_eq!(head.path(), b"*");
         assert_eq!(head.headers().count(), 0);
+    }
+
+    #[test]
+    fn rfc_9110_7_8_upgrades_are_listed_when_the_connection_says_so() {
+        let upgrades = |text: &str| -> Vec<String> {
+            head(text).upgrades().map(|name| String::from_utf8_lossy(name).into_owned()).collect()
+        };
+        let start = "GET / HTTP/1.1\r\nHost: h\r\n";
+        assert_eq!(
+            upgrades(&format!(
+                "{start}Upgrade: websocket, a/1\r\nConnection: keep-alive, Upgrade\r\nupgrade: ,b\r\n\r\n"
+            )),
+            ["websocket", "a/1", "b"]
+        );
+        assert!(upgrades(&format!("{start}Upgrade: websocket\r\nConnection: close\r\n\r\n")).is_empty());
+        assert!(upgrades("GET / HTTP/1.0\r\nUpgrade: a\r\nConnection: upgrade\r\n\r\n").is_empty());
     }
 
     #[test]

@@ -27,8 +27,8 @@ pub fn end(out: &mut Vec<u8>) {
     out.extend_from_slice(b"0\r\n\r\n");
 }
 
-/// Sixteen digits and two line ends.
-const MAX_FRAME: usize = 20;
+/// Bytes around the data of a chunk at most: sixteen digits and two line ends.
+pub const MAX_FRAME: usize = 20;
 
 #[cfg(test)]
 mod tests {

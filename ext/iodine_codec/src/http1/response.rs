@@ -67,6 +67,13 @@ impl std::error::Error for HeaderError {}
 #[derive(Debug)]
 pub struct ResponseEncoder<'b> {
     out: &'b mut Vec<u8>,
+    head: OpenHead,
+}
+
+/// What is known of a head that lacks its framing, apart from the bytes written so far. A body of unknown length may turn
+/// out to be short before anything of it was sent: until then its head stays open.
+#[derive(Clone, Copy, Debug)]
+pub struct OpenHead {
     request: RequestFacts,
     status: u16,
     length: DeclaredLength,
@@ -88,15 +95,14 @@ impl<'b> ResponseEncoder<'b> {
     /// Writes the status line. The version is always ours, HTTP/1.1 (RFC 9110 section 2.5).
     pub fn new(out: &'b mut Vec<u8>, request: RequestFacts, status: u16) -> ResponseEncoder<'b> {
         status::write_line(out, status);
-        ResponseEncoder {
-            out,
-            request,
-            status,
-            length: DeclaredLength::Absent,
-            chunked: false,
-            close: false,
-            date: false,
-        }
+        let length = DeclaredLength::Absent;
+        let head = OpenHead { request, status, length, chunked: false, close: false, date: false };
+        ResponseEncoder { out, head }
+    }
+
+    /// Leaves the head open; [`OpenHead::resume`] goes on with it.
+    pub fn suspend(self) -> OpenHead {
+        self.head
     }
 
     /// Writes a header: the name in lower case, and one line for each piece of the value between line feeds. Headers
@@ -123,21 +129,18 @@ impl<'b> ResponseEncoder<'b> {
 
     /// True if the application said `transfer-encoding: chunked`.
     pub fn has_chunked(&self) -> bool {
-        self.chunked
+        self.head.chunked
     }
 
     /// The length the application declared, if it is one number.
     pub fn declared_length(&self) -> Option<u64> {
-        match self.length {
-            DeclaredLength::Bytes(length) => Some(length),
-            DeclaredLength::Absent | DeclaredLength::Bad => None,
-        }
+        self.head.declared_length()
     }
 
     /// Writes what is left of the head: framing, date, persistence and the blank line. `closing` says that the server
     /// wants to close the connection; `date` is the time as an HTTP date.
     pub fn finish(self, body: BodySize, date: &[u8], closing: bool) -> Finished {
-        let framed = self.frame(body);
+        let framed = self.head.frame(body);
         if let Some(length) = framed.length {
             self.out.extend_from_slice(b"content-length: ");
             self.out.extend_from_slice(itoa::Buffer::new().format(length).as_bytes());
@@ -146,14 +149,14 @@ impl<'b> ResponseEncoder<'b> {
         if framed.chunked {
             self.out.extend_from_slice(b"transfer-encoding: chunked\r\n");
         }
-        if !self.date && !self.is_interim() {
+        if !self.head.date && !self.head.is_interim() {
             self.out.extend_from_slice(b"date: ");
             self.out.extend_from_slice(date);
             self.out.extend_from_slice(b"\r\n");
         }
-        let keep_alive = self.persists(&framed, closing);
-        if !status_is_informational(self.status) {
-            self.out.extend_from_slice(connection_line(keep_alive, self.request.version));
+        let keep_alive = self.head.persists(&framed, closing);
+        if !status_is_informational(self.head.status) {
+            self.out.extend_from_slice(connection_line(keep_alive, self.head.request.version));
         }
         self.out.extend_from_slice(b"\r\n");
         Finished {
@@ -171,7 +174,7 @@ impl<'b> ResponseEncoder<'b> {
             Captured::Connection => self.note_connection(value),
             Captured::Date => {
                 // Two dates would be one too many (RFC 9110 section 5.3).
-                if !std::mem::replace(&mut self.date, true) {
+                if !std::mem::replace(&mut self.head.date, true) {
                     return write_header(self.out, name, value);
                 }
             }
@@ -182,23 +185,43 @@ impl<'b> ResponseEncoder<'b> {
 
     fn note_content_length(&mut self, value: &[u8]) {
         let length = token::decimal(token::trim(value)).map_or(DeclaredLength::Bad, DeclaredLength::Bytes);
-        let agrees = self.length == DeclaredLength::Absent || self.length == length;
-        self.length = if agrees { length } else { DeclaredLength::Bad };
+        let agrees = self.head.length == DeclaredLength::Absent || self.head.length == length;
+        self.head.length = if agrees { length } else { DeclaredLength::Bad };
     }
 
     fn note_transfer_encoding(&mut self, value: &[u8]) {
-        self.chunked |= token::list(value).any(|coding| coding.eq_ignore_ascii_case(b"chunked"));
+        self.head.chunked |= token::list(value).any(|coding| coding.eq_ignore_ascii_case(b"chunked"));
     }
 
     /// Persistence is for [`finish`](Self::finish) to decide; other options, such as `upgrade`, are passed on.
     fn note_connection(&mut self, value: &[u8]) {
         for option in token::list(value) {
             if option.eq_ignore_ascii_case(b"close") {
-                self.close = true;
+                self.head.close = true;
             } else if token::is_token(option) && !option.eq_ignore_ascii_case(b"keep-alive") {
                 // A token cannot be refused.
                 let _ = write_header(self.out, b"connection", option);
             }
+        }
+    }
+}
+
+impl OpenHead {
+    /// Goes on with a head of which `out` ends with what was written so far.
+    pub fn resume(self, out: &mut Vec<u8>) -> ResponseEncoder<'_> {
+        ResponseEncoder { out, head: self }
+    }
+
+    /// True if the application said `transfer-encoding: chunked`.
+    pub fn is_chunked(&self) -> bool {
+        self.chunked
+    }
+
+    /// The length the application declared, if it is one number.
+    pub fn declared_length(&self) -> Option<u64> {
+        match self.length {
+            DeclaredLength::Bytes(length) => Some(length),
+            DeclaredLength::Absent | DeclaredLength::Bad => None,
         }
     }
 

@@ -179,10 +179,14 @@ impl Reactor {
 
     /// How long to wait for events, from now on woken by every command; `None` is for ever.
     pub fn prepare_wait(&self) -> Option<Duration> {
-        match self.handle.prepare_sleep() {
-            true => self.timeout(),
-            false => Some(Duration::ZERO),
+        if !self.handle.prepare_sleep() {
+            return Some(Duration::ZERO);
         }
+        let timeout = self.timeout();
+        if timeout.is_some_and(|timeout| timeout <= STALL_CHECK) {
+            self.handle.doze();
+        }
+        timeout
     }
 
     /// Waits for something to happen, at most for `timeout`, and handles it.
@@ -210,6 +214,7 @@ impl Reactor {
         self.handle_deadlines();
         self.notice_idleness(quiet);
         self.handle.jobs().publish(&mut self.jobs);
+        self.handle.release_held(self.now);
         let unwritten = self.handle.unwritten() > 0;
         if self.handle.jobs().relieve(&mut self.stall, self.now, unwritten) {
             // Whoever made these answers is held up by what came behind them.
@@ -229,8 +234,10 @@ impl Reactor {
             return Some(Duration::ZERO);
         }
         let due = self.deadlines.next().map(|at| at.saturating_duration_since(Instant::now()));
-        let watched =
-            self.handle.unwritten() > 0 || self.handle.jobs().may_stall() || self.handle.jobs().may_hold_up();
+        let watched = self.handle.unwritten() > 0
+            || self.handle.held() > 0
+            || self.handle.jobs().may_stall()
+            || self.handle.jobs().may_hold_up();
         let stall = watched.then_some(STALL_CHECK);
         let crew = self.handle.jobs().is_short_handed().then_some(CREW_CHECK);
         let idle = (self.idle_wanted && self.was_active).then_some(IDLE_AFTER);
@@ -265,6 +272,10 @@ impl Reactor {
     fn handle_command(&mut self, command: Command) {
         match command {
             Command::Flush => self.handle.write_unwritten(),
+            Command::Write(conn) => {
+                conn.flush();
+            }
+            Command::Abandon(conn, number) => conn.abandon(number),
             Command::Blocked(id) => self.watch_writing(id),
             Command::Resume(id) => self.resume(id),
             Command::Linger(id) => self.linger(id),

@@ -1,0 +1,167 @@
+# frozen_string_literal: true
+
+# Callable bodies of Rack 3: the application is given a stream and closes it when it likes, on any thread.
+
+RSpec.describe "a callable body" do
+  serve_for_all(Asking::APP, threads: 2)
+
+  def stream(code, headers: "text")
+    "[200, #{headers}, ->(stream) { #{code} }]"
+  end
+
+  it "writes to a stream" do
+    response = ask(stream("stream << 'one' << :two; stream.write('three', 4); stream.flush; stream.close"))
+    expect(response.body).to eq("onetwothree4")
+  end
+
+  it "has its length when it is short and quick" do
+    seen = Array.new(20) { ask(stream("stream << 'short'; stream.close")) }
+    expect(seen.map(&:body).uniq).to eq(["short"])
+    expect(seen.map { |response| response["content-length"] }).to include("5")
+  end
+
+  it "sends its head when it is flushed, or has nothing to say yet" do
+    ["stream.flush", ""].each do |code|
+      RawClient.open(server.port) do |client|
+        client.write(request_for(stream("#{code}; $stream = stream")))
+        expect(client.read_line).to eq("HTTP/1.1 200 OK\r\n")
+        value_of("$stream << 'later'; $stream.close; nil")
+        nil until client.read_line == "\r\n"
+        expect(client.read_exactly(15)).to eq("5\r\nlater\r\n0\r\n\r\n")
+        expect(ask("[200, text, ['next']]", client: client).body).to eq("next")
+      end
+    end
+  end
+
+  it "knows the return values of an IO" do
+    told = value_of(<<~RUBY)
+      $told = nil
+      nil
+    RUBY
+    expect(told).to be_nil
+    ask(stream("$told = [stream.write('a', 'bcd'), stream.write, stream.write(''), (stream << 'x').equal?(stream), " \
+               "stream.flush.equal?(stream), stream.closed?, stream.close, stream.closed?, stream.close]"))
+    expect(value_of("$told")).to eq([4, 0, 0, true, true, false, nil, true, nil])
+  end
+
+  it "can not be written to when it is closed" do
+    ask(stream("stream.close; $told = begin; stream << 'x'; rescue IOError => e; [e.class.name, e.message]; end"))
+    expect(value_of("$told")).to eq(["IOError", "closed stream"])
+  end
+
+  it "reads the body of the request" do
+    code = stream("stream.write(stream.read(3), '|', stream.read, '|', stream.read(1).inspect); stream.close_read; stream.close_write")
+    response = ask(code, verb: "POST", headers: "Content-Length: 6\r\n", body: "abcdef")
+    expect(response.body).to eq("abc|def|nil")
+    expect(ask(stream("stream << stream.read.inspect; stream.close")).body).to eq('""')
+  end
+
+  it "reads a body in a file after the application has returned" do
+    code = stream("Thread.new { stream << stream.read.bytesize.to_s; stream.close }")
+    body = "x" * 700_000
+    expect(ask(code, verb: "POST", headers: "Content-Length: #{body.bytesize}\r\n", body: body).body).to eq("700000")
+  end
+
+  it "needs no thread while it has nothing to say" do
+    clients = Array.new(100) { RawClient.open(server.port).write(request_for(stream("($all ||= []) << stream; stream.flush"))) }
+    clients.each { |client| nil until client.read_line == "\r\n" }
+    value_of("$all.each { |stream| stream << 'event' }; nil")
+    clients.each { |client| expect(client.read_exactly(10)).to eq("5\r\nevent\r\n") }
+    value_of("$all.each(&:close).clear; nil")
+    clients.each { |client| expect(client.read_exactly(5)).to eq("0\r\n\r\n") }
+  ensure
+    clients&.each(&:close)
+  end
+
+  it "lets pipelined requests wait for its end" do
+    RawClient.open(server.port) do |client|
+      client.write(request_for(stream("$stream = stream; stream << 'first'; stream.flush")) + request_for("[200, text, ['second']]"))
+      nil until client.read_line == "\r\n"
+      expect(client.read_exactly(10)).to eq("5\r\nfirst\r\n")
+      value_of("$stream.close; nil")
+      expect(client.read_exactly(5)).to eq("0\r\n\r\n")
+      expect(client.read_response.body).to eq("second")
+    end
+  end
+
+  it "is broken off when it fails, or a 500 when nothing was sent" do
+    server.log_after(/RuntimeError: early/) { expect(ask(stream("raise 'early'")).status).to eq(500) }
+    server.log_after(/RuntimeError: late/) do
+      told = RawClient.converse(server.port, request_for(stream("stream << 'one'; stream.flush; raise 'late'")))
+      expect(told).not_to include("\r\n0\r\n")
+    end
+  end
+
+  it "is broken off when the application forgets it" do
+    RawClient.open(server.port) do |client|
+      client.write(request_for(stream("stream << 'one'; stream.flush")))
+      nil until client.read_line == "\r\n"
+      expect(client.read_exactly(8)).to eq("3\r\none\r\n")
+      eventually do
+        value_of("Array.new(100) { ''.dup }; GC.start; nil")
+        client.socket.wait_readable(0.05)
+      end
+      expect(client).to be_closed_by_server
+    end
+  end
+
+  it "tells when the client has left" do
+    RawClient.open(server.port) do |client|
+      client.write(request_for(stream("$stream = stream; stream.flush")))
+      nil until client.read_line == "\r\n"
+      client.socket.setsockopt(Socket::SOL_SOCKET, Socket::SO_LINGER, [1, 0].pack("ii"))
+    end
+    eventually { value_of("$stream.closed?") }
+    expect(value_of("begin; $stream << 'x'; rescue Iodine::ClientDisconnected => e; e.message; end"))
+      .to eq("the client has left before the answer was whole")
+  end
+
+  it "waits, on a thread of the application, for a client that reads slowly" do
+    RawClient.open(server.port) do |client|
+      client.write(request_for(stream("Thread.new { 1000.times { stream << 'x' * 50_000 }; stream.close }")))
+      nil until client.read_line == "\r\n"
+      10.times { expect(ask("[200, text, ['quick']]").body).to eq("quick") }
+      size = 0
+      while (length = client.read_line.to_i(16)).positive?
+        size += client.read_exactly(length + 2).bytesize - 2
+      end
+      expect(size).to eq(50_000_000)
+    end
+  end
+
+  it "leaves nothing behind that a fork of the application could disturb" do
+    told = RawClient.open(server.port) do |client|
+      client.write(request_for(stream("pid = fork { GC.start; exit }; Process.wait(pid); stream << $?.success?.to_s; stream.close")))
+      client.read_response.body
+    end
+    expect(told).to eq("true")
+  end
+
+  it "passes Rack::Lint" do
+    linted = serve(Asking::APP, threads: 2, lint: true)
+    RawClient.open(linted.port) do |client|
+      # Rack 2 knows no such bodies.
+      expect(ask("[200, text, Class.new { def each = yield('ok') }.new]", client: client).body).to eq("ok")
+      known = ask("require 'rack'; [200, text, [Rack.release]]", client: client).body.to_i >= 3
+      expect(ask(stream("stream << 'ok'; stream.close"), client: client).body).to eq("ok") if known
+    end
+  end
+
+  it "survives the collector", :gc_stress do
+    stressed = serve(Asking::APP, threads: 2)
+    RawClient.open(stressed.port) do |client|
+      expect(ask(stream("stream << 'a' * 10; stream << 'b' * 40_000; stream.close"), client: client).body)
+        .to eq(("a" * 10) + ("b" * 40_000))
+      expect(ask("[200, {}, Enumerator.new { |y| 3.times { |i| y << i.to_s * 3 } }]", client: client).body).to eq("000111222")
+    end
+  end
+
+  it "is logged when it is closed" do
+    logged = serve(Asking::APP, threads: 2, options: "log: true")
+    logged.log_after(%r{"GET /late HTTP/1\.1" 200 4b \d+ms}) do
+      RawClient.open(logged.port) do |client|
+        ask(stream("Thread.new { stream << 'late'; stream.close }"), client: client, path: "/late")
+      end
+    end
+  end
+end
