@@ -39,6 +39,9 @@ RSpec.describe "a Rails application" do
           resources :things, only: %i[show create destroy]
           %i[login me raises].each { |name| get name, to: "things##{name}" }
           get "stream", to: "streams#show"
+          get "slow", to: "streams#slow"
+          get "endless", to: "streams#endless"
+          get "left", to: "streams#left"
           post "upload", to: "things#upload"
         end
       end
@@ -67,6 +70,38 @@ RSpec.describe "a Rails application" do
         ensure
           response.stream.close
         end
+
+        # The second part waits for the query to come again on another connection.
+        def slow
+          return GATES[params[:gate]].push(nil) && head(:no_content) if params[:open]
+
+          unbuffered
+          response.stream.write("first\n")
+          GATES[params[:gate]].pop
+          response.stream.write("second\n")
+        ensure
+          response.stream.close
+        end
+
+        GATES = Hash.new { |gates, name| gates[name] = Queue.new }
+
+        # Rack::ETag gathers a body to the end, unless there is a validator already.
+        def unbuffered = response.headers["Last-Modified"] = Time.now.httpdate
+
+        def endless
+          unbuffered
+          loop { response.stream.write("x" * 10_000) }
+        rescue ActionController::Live::ClientDisconnected
+          self.class.left = true
+        ensure
+          response.stream.close
+        end
+
+        class << self
+          attr_accessor :left
+        end
+
+        def left = render(plain: self.class.left.inspect)
       end
     RUBY
   }
@@ -125,6 +160,24 @@ RSpec.describe "a Rails application" do
   describe "by bundle exec iodine, in one process" do
     serve_application(files, "bundle", "exec", "iodine", "-p", "0", "-b", "127.0.0.1", "-w", "1", "-t", "4", env: production)
     include_examples "served"
+
+    it "streams from ActionController::Live as it goes" do
+      RawClient.open(port) do |client|
+        client.write("GET /slow?gate=a HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        nil until client.read_line == "\r\n"
+        expect(client.read_exactly(11)).to eq("6\r\nfirst\n\r\n")
+        expect(get("/slow?gate=a&open=1").code).to eq("204")
+        expect(client.read_exactly(17)).to eq("7\r\nsecond\n\r\n0\r\n\r\n")
+      end
+    end
+
+    it "tells ActionController::Live when the client leaves" do
+      RawClient.open(port) do |client|
+        client.write("GET /endless HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        client.read_line
+      end
+      eventually { get("/left").body == "true" }
+    end
   end
 
   describe "by bundle exec iodine, in a cluster" do
