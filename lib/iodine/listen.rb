@@ -249,7 +249,8 @@ module Iodine
   # Keywords: `:service` ("http" or "ws"), `:handler` (the Rack application, or a block), `:url`, or `:address` and
   # `:port` (0 is any free port, or with a path in `:address` a Unix socket), `:log`, `:timeout` (keep-alive, seconds),
   # `:head_timeout`, `:body_timeout`, `:write_timeout` (seconds), `:max_body` (MiB), `:max_headers` (KiB), `:max_line`
-  # (KiB), `:max_header_count`, `:max_clients` (of each worker), `:mode` (of a Unix socket). What is nil comes from
+  # (KiB), `:max_header_count`, `:max_clients` (of each worker), `:mode` (of a Unix socket), `:early_hints` (true has
+  # applications send headers ahead of their answers). What is nil comes from
   # {DEFAULT_SETTINGS}.
   #
   # @example

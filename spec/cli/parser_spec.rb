@@ -42,6 +42,7 @@ RSpec.describe Iodine::Base::CLI::Parser do
     "write-timeout" => [:number, %w[-write-timeout]],
     "shutdown-timeout" => [:number, %w[-shutdown-timeout]],
     "max-line" => [:number, %w[-max-line]],
+    "early-hints" => [:switch, %w[-early-hints]],
     "max-header-count" => [:number, %w[-max-header-count]],
     "max-clients" => [:number, %w[-max-clients]]
   }

@@ -77,6 +77,7 @@ module Iodine
           options: [
             text("public", "www", setting: :public, note: "a folder with static files"),
             switch("log", "v", setting: :log, note: "log a line per request"),
+            switch("early-hints", setting: :early_hints, note: "let applications send headers ahead of their answers (103)"),
             number("keep-alive", "k", "tout", setting: :timeout, default: "40",
                    note: "seconds an idle connection is kept"),
             number("head-timeout", setting: :head_timeout, range: (0..), default: "30",
