@@ -206,6 +206,20 @@ RSpec.describe "a body with each" do
     RawClient.open(quick.port) { |client| expect(ask("[200, text, ['alive']]", client: client).body).to eq("alive") }
   end
 
+  it "may fork, and the child has no part in the answer" do
+    code = <<~RUBY
+      [200, {}, Enumerator.new { |y|
+        y << "one"
+        pid = fork { begin; y << "child"; rescue IOError => e; exit!(e.message == "closed stream" ? 7 : 8); end }
+        y << Process.wait2(pid).last.exitstatus.to_s
+        if (pid = fork)
+          y << Process.wait2(pid).last.exitstatus.to_s
+        end
+      }]
+    RUBY
+    expect(ask(code).body).to eq("one70")
+  end
+
   it "is decoded when the application has chunked it, and chunked anew (F-27)" do
     chunks = "y << \"3\\r\\none\\r\\n\"; gate.pop; y << \"3\\r\\ntw\"; y << \"o\\r\\n0\\r\\n\\r\\n\""
     plain = "y << 'one'; gate.pop; y << 'two'"

@@ -116,6 +116,9 @@ pub fn answer_request(ruby: &Ruby, mut request: Box<Request>) -> Answered {
         return answered;
     }
     let outcome = called.and_then(|rest| produce(ruby, &request, number, rest, &mut draft, &mut held));
+    if fork::is_inert() {
+        return answered;
+    }
     let closed = close_body(held.body).map_err(Failure::Raised);
     let hijacked = request.conn.is_hijacked();
     let streams_on = matches!(outcome, Ok(Produce::StreamsOn));

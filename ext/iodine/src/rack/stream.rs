@@ -252,6 +252,9 @@ impl Stream {
 
     /// `close`, `close_write`: the answer is whole. Closing again does nothing.
     fn close(this: &Stream) {
+        if fork::is_inert() {
+            return;
+        }
         if let Ended::Whole(next) = this.finish() {
             let handle = this.conn().handle();
             if let Some(job) = next {
@@ -274,11 +277,12 @@ impl Stream {
 
     /// `closed?`: closed by the application, or left by the client.
     fn is_closed(this: &Stream) -> bool {
-        this.closed.get() || !this.producer.is_open()
+        this.closed.get() || fork::is_inert() || !this.producer.is_open()
     }
 
     fn expect_open(&self, ruby: &Ruby) -> Result<(), Error> {
-        match self.closed.get() {
+        // In a fork of the application the connection's lock may be held by a thread that is not there.
+        match self.closed.get() || fork::is_inert() {
             true => Err(Error::new(ruby.exception_io_error(), "closed stream")),
             false => Ok(()),
         }
