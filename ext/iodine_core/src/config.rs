@@ -1,8 +1,10 @@
 //! Settings as checked: what listeners, connections and the reactor go by. Built by the bridge from what users gave.
 
 use crate::job::Root;
+use crate::static_files::StaticFiles;
 use crate::sys::Board;
 use iodine_codec::http1::Limits;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What one listener serves, and how.
@@ -33,6 +35,10 @@ pub struct HttpConfig {
     pub body_memory: usize,
     /// Whether each answer gets a line in the log.
     pub log: bool,
+    /// Files that are served before the application is asked.
+    pub files: Option<Arc<StaticFiles>>,
+    /// Whether there is no application: what is no file is answered with 404.
+    pub files_only: bool,
 }
 
 impl Default for HttpConfig {
@@ -45,6 +51,8 @@ impl Default for HttpConfig {
             write_timeout: Duration::from_secs(30),
             body_memory: 512 * 1024,
             log: false,
+            files: None,
+            files_only: false,
         }
     }
 }

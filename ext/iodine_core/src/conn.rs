@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 /// Bytes that may wait to be written before no more requests of the connection are taken.
-const UNWRITTEN: usize = 256 * 1024;
+const UNWRITTEN: u64 = 256 * 1024;
 
 /// Names a connection; harmless once stale.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -110,6 +110,8 @@ pub enum Flushed {
     Empty,
     /// The client has to read first.
     Blocked,
+    /// There is more to write, and the reactor goes on with it when others had their turn.
+    More,
     /// The connection is closed.
     Closed,
 }
@@ -239,6 +241,7 @@ impl Shared {
         drop(io);
         match flushed {
             Flushed::Blocked => self.handle.send(Command::Blocked(self.id)),
+            Flushed::More => self.handle.send(Command::WriteOn(self.id)),
             Flushed::Closed => self.handle.send_lazily(Command::Closed(self.id)),
             Flushed::Empty if linger => self.handle.send(Command::Linger(self.id)),
             Flushed::Empty => {}
@@ -255,7 +258,7 @@ impl Shared {
     /// wait, too: until this is false, at the latest when the client runs into its deadline.
     pub fn is_behind(&self, number: u64) -> bool {
         let at_work = self.lock().at_work == Some(number);
-        at_work && self.flush() == Flushed::Blocked
+        at_work && matches!(self.flush(), Flushed::Blocked | Flushed::More)
     }
 
     /// Gives the socket to the application, if the request `number` is still at work: a blocking-mode-agnostic
@@ -297,6 +300,20 @@ impl Io {
         None
     }
 
+    /// The answer to a request that no app thread sees. Nothing is under way before it.
+    pub(crate) fn answer_at_once(&mut self, answer: Answer, client_ends: bool, now: Instant) {
+        debug_assert_eq!(self.in_flight, 0);
+        self.client_ends = client_ends;
+        self.answered = Some(now);
+        self.outbox.push(answer.head);
+        if let Some(body) = answer.body {
+            self.outbox.push(body);
+        }
+        if answer.close {
+            self.closing = if client_ends { Closing::Plain } else { Closing::Linger };
+        }
+    }
+
     /// Whether so little waits to be written that more requests may be taken.
     pub(crate) fn has_room(&self) -> bool {
         self.outbox.pending() < UNWRITTEN
@@ -327,6 +344,7 @@ impl Io {
         match self.outbox.write_to(stream) {
             Moved::WouldBlock => Flushed::Blocked,
             Moved::Broken => Flushed::Closed,
+            Moved::Bytes(_) if !self.outbox.is_empty() => Flushed::More,
             Moved::Bytes(_) => match self.closing {
                 Closing::Plain if self.in_flight == 0 => Flushed::Closed,
                 Closing::Linger if self.in_flight == 0 => {

@@ -17,6 +17,7 @@ pub mod notice;
 pub mod outbox;
 pub mod queue;
 pub mod reactor;
+pub mod static_files;
 pub mod stream;
 pub mod sys;
 
@@ -27,9 +28,10 @@ pub use conn::{ConnHandle, ConnId, Peer};
 pub use job::{Job, Request, Root};
 pub use listener::{BindError, BindSpec, Listener};
 pub use notice::{Notice, Notices};
-pub use outbox::{Outbox, Piece};
+pub use outbox::{FilePart, Outbox, Piece};
 pub use queue::{AppThread, JobQueue};
 pub use reactor::Reactor;
+pub use static_files::StaticFiles;
 
 /// The TLS library in use, for the start-up banner; `None` when built without TLS.
 pub fn tls_library() -> Option<&'static str> {

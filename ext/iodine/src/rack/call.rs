@@ -5,10 +5,9 @@ use super::response::{self, Draft};
 use super::{env, hijack, input};
 use crate::{gvl, roots};
 use iodine_codec::http::RequestHead;
-use iodine_codec::http1::{RequestFacts, simple_response};
-use iodine_core::clock::http_date;
 use iodine_core::conn::Answer;
 use iodine_core::log::{self, Level};
+use iodine_core::static_files::{Reply, refusal};
 use iodine_core::{Body, Request};
 use magnus::error::ErrorType;
 use magnus::rb_sys::{AsRawValue, FromRawValue};
@@ -90,7 +89,7 @@ pub fn answer_request(ruby: &Ruby, mut request: Box<Request>) -> Answered {
         return answered;
     }
     if failed {
-        draft = failure_draft(request.facts, request.conn.is_ending());
+        draft = failure_draft(&request, request.conn.is_ending());
     }
     answered.status = draft.status;
     answered.length = draft.length;
@@ -139,7 +138,7 @@ fn call(
             if request.conn.is_hijacked() {
                 return Ok(());
             }
-            response::write(draft, request.facts, request.conn.is_ending(), parts)
+            response::write(draft, request, request.conn.is_ending(), parts)
         });
         fault = written.err();
         nil
@@ -192,12 +191,10 @@ fn close_if_possible(body: VALUE) {
     }
 }
 
-fn failure_draft(facts: RequestFacts, closing: bool) -> Draft {
-    let mut draft = Draft { status: 500, ..Draft::default() };
-    let finished = simple_response(&mut draft.head, facts, 500, &http_date(), closing, &[]);
-    draft.close = !finished.keep_alive;
-    draft.length = if finished.send_body { "500 Internal Server Error".len() as u64 } else { 0 };
-    draft
+fn failure_draft(request: &Request, closing: bool) -> Draft {
+    let refused = refusal(&request.conn.service().http, request.facts, 500, closing);
+    let Reply { status, head, length, close, .. } = refused;
+    Draft { status, head, length, close, ..Draft::default() }
 }
 
 /// Logs a failure. Returns the error that must go on, because it is the death of this thread.

@@ -128,6 +128,7 @@ pub fn build(request: &Request, length: u64, input: VALUE, hijack: VALUE) -> VAL
     if input != rb_sys::Qnil as VALUE {
         env.set(constants.rack_input, input);
     }
+    super::send_file::announce(env.0, head);
     let headers = env.set_headers(head);
     let https = headers.proxied
         && forwarded::scheme(head.header("x-forwarded-proto"), head.header("forwarded"))

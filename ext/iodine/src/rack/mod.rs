@@ -7,6 +7,7 @@ mod hijack;
 mod input;
 mod keys;
 mod response;
+pub mod send_file;
 
 pub use call::{Answered, answer_request, report_error};
 
@@ -19,5 +20,6 @@ pub fn init(ruby: &Ruby) -> Result<(), Error> {
     input::init(ruby, base)?;
     hijack::init(ruby, base)?;
     keys::init();
+    send_file::init();
     env::init(ruby)
 }

@@ -2,10 +2,12 @@
 
 use super::body::{self, Parts};
 use super::call::{Fault, ids};
+use super::send_file;
 use iodine_codec::http::status;
 use iodine_codec::http1::{
     BodySize, ChunkedDecoder, Finished, HeaderError, Limits, Piece, RequestFacts, ResponseEncoder,
 };
+use iodine_core::Request;
 use rb_sys::{VALUE, ruby_value_type};
 use std::ffi::c_int;
 
@@ -69,25 +71,40 @@ pub fn parse_status(value: VALUE) -> Result<u16, Fault> {
 /// Writes the whole answer into `draft`. The GVL is held; may raise.
 pub fn write(
     draft: &mut Draft,
-    facts: RequestFacts,
+    request: &Request,
     closing: bool,
     (status, headers, app_body): (VALUE, VALUE, VALUE),
 ) -> Result<(), Fault> {
+    let facts = request.facts;
     draft.status = parse_status(status)?;
     let Draft { head, body: large, lent, status, .. } = draft;
     let mut encoder = ResponseEncoder::new(head, facts, *status);
-    write_headers(&mut encoder, headers)?;
+    if let Some(named) = write_headers(&mut encoder, headers)? {
+        send_file::write(draft, request, closing, named);
+        return Ok(());
+    }
     let chunked = encoder.has_chunked();
+    let file = match chunked || status::forbids_body(*status) {
+        true => None,
+        false => send_file::of_body(app_body, encoder.declared_length()),
+    };
     let no_body = facts.head || status::forbids_body(*status) || *status == 205;
     let date = iodine_core::clock::http_date();
     if no_body {
         // Without running it, only a body of Strings tells what a GET would have had.
         let size = match body::classify(app_body).and_then(body::length) {
+            _ if file.is_some() => BodySize::Known(file.as_ref().map_or(0, |(_, length)| *length)),
             Ok(Some(length)) if !chunked => BodySize::Known(length),
             _ => BodySize::UntilClose,
         };
         let finished = encoder.finish(size, &date, closing);
         draft.close = !finished.keep_alive;
+        return Ok(());
+    }
+    if let Some((piece, length)) = file {
+        let finished = encoder.finish(BodySize::Known(length), &date, closing);
+        *lent = Some(piece);
+        conclude(draft, finished, length);
         return Ok(());
     }
     let parts = body::classify(app_body)?;
@@ -171,19 +188,24 @@ fn dechunk(chunked: &[u8]) -> Option<Vec<u8>> {
 
 struct Walk<'e, 'b> {
     encoder: &'e mut ResponseEncoder<'b>,
+    named: Option<send_file::Named>,
     fault: Option<Fault>,
 }
 
-fn write_headers(encoder: &mut ResponseEncoder<'_>, headers: VALUE) -> Result<(), Fault> {
+/// Returns the file that a header names in place of the body.
+fn write_headers(
+    encoder: &mut ResponseEncoder<'_>,
+    headers: VALUE,
+) -> Result<Option<send_file::Named>, Fault> {
     // SAFETY: the GVL is held; gives a Hash or nil, or raises what `to_hash` raises.
     let hash = unsafe { rb_sys::rb_check_hash_type(headers) };
     if hash == rb_sys::Qnil as VALUE {
         return Err(Fault::new(format!("the headers are a {}, not a Hash", body::class_name(headers))));
     }
-    let mut walk = Walk { encoder, fault: None };
+    let mut walk = Walk { encoder, named: None, fault: None };
     // SAFETY: the GVL is held; the pointer outlives the call.
     unsafe { rb_sys::rb_hash_foreach(hash, Some(write_header), std::ptr::from_mut(&mut walk) as VALUE) };
-    walk.fault.map_or(Ok(()), Err)
+    walk.fault.map_or(Ok(walk.named), Err)
 }
 
 const CONTINUE: c_int = 0;
@@ -215,6 +237,10 @@ impl Walk<'_, '_> {
                 b"rack.hijack" => Err(Fault::new("hijacking by a response header is not supported yet")),
                 _ => Ok(()),
             };
+        }
+        if let Some(named) = send_file::Named::by(text, value) {
+            self.named = Some(named);
+            return Ok(());
         }
         if !body::is_type(value, ruby_value_type::RUBY_T_ARRAY) {
             return self.line(&name, value);

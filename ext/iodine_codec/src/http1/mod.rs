@@ -15,4 +15,6 @@ pub use decoder::{Request, RequestDecoder, Step};
 pub use framing::{BodyLength, Framing, frame};
 pub use limits::Limits;
 pub use rejection::Rejection;
-pub use response::{BodySize, Finished, HeaderError, RequestFacts, ResponseEncoder, simple_response};
+pub use response::{
+    BodySize, Finished, HeaderError, RequestFacts, ResponseEncoder, prepare_line, simple_response,
+};
