@@ -79,6 +79,8 @@ pub struct Outbox {
     pending: u64,
     /// Bytes that the socket has taken since the beginning.
     taken: u64,
+    /// Whether the socket was told to expect files.
+    for_files: bool,
 }
 
 /// Pieces up to this size are copied to the end of the piece before them.
@@ -141,6 +143,9 @@ impl Outbox {
             if let Piece::File(part) = first {
                 if sent >= BURST {
                     break;
+                }
+                if !std::mem::replace(&mut self.for_files, true) {
+                    stream.keep_queue_short();
                 }
                 let count = usize::try_from(part.len - self.written).unwrap_or(BURST).min(BURST - sent);
                 match stream.send_file(part.file.as_fd(), part.offset + self.written, count) {
