@@ -78,9 +78,4 @@ impl Cache {
         self.memory -= memory;
         self.descriptors -= descriptors;
     }
-
-    #[cfg(test)]
-    pub fn kept(&self) -> (usize, usize, usize) {
-        (self.entries.len(), self.memory, self.descriptors)
-    }
 }
