@@ -106,7 +106,6 @@ module Iodine
         end
 
         def warn_about_missing(values)
-          Base.log(3, "static files are not served by this version yet: -public has no effect.") if values["public"]
           return if ENV["IODINE_REDIS_URL"].to_s.empty?
 
           Base.log(3, "Redis is not available in this version yet: IODINE_REDIS_URL has no effect.")

@@ -93,8 +93,8 @@ module Iodine
     # @api private
     module Listening
       # Settings that fall back to the defaults of the process.
-      SHARED = %i[address log max_body max_client_body max_header_count max_headers max_line max_msg ping port public
-                  timeout tls head_timeout body_timeout write_timeout early_hints].freeze
+      SHARED = [*%i[address log max_body max_client_body max_header_count max_headers max_line max_msg ping port
+                    timeout tls head_timeout body_timeout write_timeout early_hints], *PublicFolder::SETTINGS].freeze
       MIB = 1024 * 1024
       KIB = 1024
       # A negative `max_headers` lifts the limit, as far as a head can be addressed.
@@ -116,13 +116,12 @@ module Iodine
           raise TypeError, "wrong argument type #{named} (expected Hash)" unless given.is_a?(Hash)
 
           settings = with_defaults(given)
-          handler = handler_of(given, block)
+          handler = handler_of(given, block, settings[:public])
           place = Place.new(settings)
           @max_clients = [@max_clients, positive(settings[:max_clients])].compact.max
           check_service(settings, place)
           check_tls(settings)
-          warn_about_static(settings)
-          bind(served(handler), place, settings)
+          bind(handler, place, settings)
           handler
         end
 
@@ -142,7 +141,7 @@ module Iodine
           settings
         end
 
-        def handler_of(given, block)
+        def handler_of(given, block, public)
           handler = given[:handler]
           if handler.nil? && !given[:app].nil?
             Base.log(3, "the :app keyword of Iodine.listen is deprecated, use :handler.")
@@ -151,17 +150,10 @@ module Iodine
           handler = block if handler.nil?
           # Static files need no application behind them.
           handler = DEFAULT_SETTINGS[:handler] if handler.nil?
-          handler = false if handler.nil? && given[:public]
+          handler = false if handler.nil? && public
           raise ArgumentError, "a :handler is required." if handler.nil?
 
           handler
-        end
-
-        def served(handler)
-          return handler if handler
-
-          Base.log(3, "there is no handler: every request is answered with 404.")
-          ->(_env) { [404, { "content-type" => "text/plain" }, ["404 Not Found"]] }
         end
 
         def check_service(settings, place)
@@ -180,19 +172,16 @@ module Iodine
           raise "TLS is not available in this version yet." if settings[:tls]
         end
 
-        def warn_about_static(settings)
-          # The command has said so already when it was its own flag.
-          return if settings[:public].nil? || settings[:public] == DEFAULT_SETTINGS[:public]
-
-          Base.log(3, "static files are not served by this version yet; requests for them reach the application.")
-        end
-
         def bind(app, place, settings)
           path = place.path && File.expand_path(place.path)
-          bound = Base.listen_http(app, place.host, place.port || 0, path, limits(settings).merge(mode: place.mode))
+          files = PublicFolder.options(settings)
+          options = limits(settings).merge(files, mode: place.mode, files_only: !app)
+          bound = Base.listen_http(app, place.host, place.port || 0, path, options)
           @listeners.concat(bound)
           close_at_exit if path
           Base.log(4, "Listening on #{path ? "Unix Socket at #{path}" : "port #{bound.first[:port]}"}")
+          Base.log(4, "Serving static files from #{settings[:public]}") if files[:files]
+          Base.log(3, "there is no handler: #{files[:files] ? "what is no file" : "every request"} is answered with 404.") unless app
         end
 
         # A program that ends without having started the server leaves no socket file behind (F-60). Its forks are not
@@ -252,6 +241,11 @@ module Iodine
   # (KiB), `:max_header_count`, `:max_clients` (of each worker), `:mode` (of a Unix socket), `:early_hints` (true has
   # applications send headers ahead of their answers). What is nil comes from
   # {DEFAULT_SETTINGS}.
+  #
+  # Static files (docs/static_files.md): `:public` (a folder; `:handler` may then be missing or false), `:public_headers`
+  # (glob => the cache-control, or a Hash of headers), `:public_hidden` (true serves names that begin with a dot),
+  # `:public_symlinks` (true follows links out of the folder), `:sendfile_roots` (folders that `X-Sendfile` is confined
+  # to).
   #
   # @example
   #   Iodine.listen(service: :http, port: 3000) { |env| [200, {}, ["Hello"]] }

@@ -10,7 +10,8 @@ module Iodine
   # Keys: `:address` (String), `:port` (String or Integer), `:public` (folder), `:log` (true for a line per
   # request), `:timeout` (keep-alive, seconds), `:head_timeout`, `:body_timeout`, `:write_timeout`,
   # `:shutdown_timeout` (seconds), `:ping` (seconds), `:max_body` (MiB), `:max_headers` (KiB), `:max_line` (KiB),
-  # `:max_header_count`, `:max_msg` (KiB), `:max_clients`, `:handler`.
+  # `:max_header_count`, `:max_msg` (KiB), `:max_clients`, `:handler`, `:public_headers` (Hash), `:public_hidden`,
+  # `:public_symlinks` (true or false), `:sendfile_roots` (folders).
   DEFAULT_SETTINGS = {}
   # The older name of {DEFAULT_SETTINGS}: the same Hash.
   DEFAULT_HTTP_ARGS = DEFAULT_SETTINGS

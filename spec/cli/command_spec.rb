@@ -56,7 +56,8 @@ RSpec.describe "the iodine command" do
       %w[-warmup] => { warmup_: true },
       %w[-pid ./x.pid] => { pid: "./x.pid" },
       %w[my_app.ru] => { filename_: "my_app.ru" },
-      %w[-www ./public] => { public: "./public" }
+      %w[-www ./public -public-hidden -public-symlinks -sendfile-roots /a:/b] =>
+        { public: "./public", public_hidden: true, public_symlinks: true, sendfile_roots: "/a:/b" }
     }.each do |words, expected|
       it "#{words.join(" ")} sets #{expected.keys.join(", ")}" do
         shown, = settings(*words, what: "Iodine::DEFAULT_SETTINGS.values_at(*#{expected.keys})")
@@ -88,9 +89,9 @@ RSpec.describe "the iodine command" do
     end
 
     it "warn about what this version does not do, unless told to be quiet" do
-      expect(settings("-www", "x").last).to include("static files are not served by this version yet")
-      expect(settings(env: { "IODINE_REDIS_URL" => "redis://localhost" }).last).to include("IODINE_REDIS_URL")
-      expect(settings("-www", "x", "-V", "1").last).to eq("")
+      redis = { "IODINE_REDIS_URL" => "redis://localhost" }
+      expect(settings(env: redis).last).to include("IODINE_REDIS_URL")
+      expect(settings("-V", "1", env: redis).last).to eq("")
     end
 
     it "ignore a verbosity out of range, and say so" do

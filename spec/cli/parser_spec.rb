@@ -37,6 +37,9 @@ RSpec.describe Iodine::Base::CLI::Parser do
     "verbosity" => [:number, %w[-verbosity -V]],
     "warmup" => [:switch, %w[-warmup --preload]],
     # new in 0.8
+    "public-hidden" => [:switch, %w[-public-hidden]],
+    "public-symlinks" => [:switch, %w[-public-symlinks]],
+    "sendfile-roots" => [:text, %w[-sendfile-roots]],
     "head-timeout" => [:number, %w[-head-timeout]],
     "body-timeout" => [:number, %w[-body-timeout]],
     "write-timeout" => [:number, %w[-write-timeout]],

@@ -3,7 +3,8 @@
 //! Each function takes bytes that nobody chose and panics if an invariant is broken. The fuzz targets are one call to
 //! a function in here, and so are unit tests. Nothing in the server calls this module.
 
-use crate::http::{Version, token};
+use crate::http::range::{self, Ranges};
+use crate::http::{Version, file_path, token};
 use crate::http1::{
     BodyLength, BodySize, ChunkedDecoder, Framing, Limits, Piece, Rejection, Request, RequestDecoder,
     RequestFacts, ResponseEncoder, Step, chunk,
@@ -112,6 +113,42 @@ pub fn response(data: &[u8]) {
         others += usize::from(!matches!(name, b"content-length" | b"date"));
     }
     assert!(others == 0 || !refused, "nothing of a refused header is written");
+}
+
+/// Paths: whatever a client asks for, the file is below the folder.
+pub fn file_path(data: &[u8]) {
+    for hidden in [false, true] {
+        let Ok(path) = file_path::decode(data, hidden) else { continue };
+        assert!(data.starts_with(b"/"), "the path began with a slash");
+        assert!(!path.contains(&0) && !path.contains(&b'\\'), "no byte ends a name early");
+        for segment in path.split(|&byte| byte == b'/') {
+            assert!(!matches!(segment, b"" | b"." | b".."), "every segment is a name");
+            assert!(hidden || !segment.starts_with(b".") || segment == b".well-known", "no hidden file");
+        }
+    }
+}
+
+/// Ranges: the first eight bytes are a file's length, the others a `Range` header. What is served lies in the file and
+/// nothing of it is served twice.
+pub fn range(data: &[u8]) {
+    let (len, value) = data.split_at(data.len().min(8));
+    let len = len.iter().fold(0, |len, &byte| len << 8 | u64::from(byte));
+    range_of(value, len);
+    // Short files are the ones with edges.
+    range_of(value, len % 32);
+}
+
+/// As [`range`], of a file of `len` bytes.
+pub fn range_of(value: &[u8], len: u64) {
+    let Ranges::Parts(mut parts) = range::parse(value, len) else { return };
+    assert!((1..=range::MAX_RANGES).contains(&parts.len()));
+    parts.sort_by_key(|part| part.start);
+    let mut served = 0;
+    for part in &parts {
+        assert!(part.len > 0 && part.start >= served, "parts neither overlap nor are empty");
+        served = part.start.checked_add(part.len).expect("no place is beyond 64 bits");
+    }
+    assert!(served <= len, "no part leaves the file");
 }
 
 fn feed(

@@ -30,6 +30,8 @@ pub enum Command {
     Abandon(ConnHandle, u64),
     /// The connection's socket takes no more; watch that the client reads on.
     Blocked(ConnId),
+    /// The connection has more to write, and its socket takes it.
+    WriteOn(ConnId),
     /// The connection has room for more requests, or what it waited for is done.
     Resume(ConnId),
     /// The last answer is written; read what still comes, for a while, and close.

@@ -1,8 +1,10 @@
 //! Settings as checked: what listeners, connections and the reactor go by. Built by the bridge from what users gave.
 
 use crate::job::Root;
+use crate::static_files::StaticFiles;
 use crate::sys::Board;
 use iodine_codec::http1::Limits;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What one listener serves, and how.
@@ -35,6 +37,10 @@ pub struct HttpConfig {
     pub log: bool,
     /// Whether the application may send headers ahead of its answer (103).
     pub early_hints: bool,
+    /// Files that are served before the application is asked.
+    pub files: Option<Arc<StaticFiles>>,
+    /// Whether there is no application: what is no file is answered with 404.
+    pub files_only: bool,
 }
 
 impl Default for HttpConfig {
@@ -48,6 +54,8 @@ impl Default for HttpConfig {
             body_memory: 512 * 1024,
             log: false,
             early_hints: false,
+            files: None,
+            files_only: false,
         }
     }
 }

@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 /// Bytes that may wait to be written before no more requests of the connection are taken.
-const UNWRITTEN: usize = 256 * 1024;
+const UNWRITTEN: u64 = 256 * 1024;
 
 /// Names a connection; harmless once stale.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -118,6 +118,8 @@ pub enum Flushed {
     Empty,
     /// The client has to read first.
     Blocked,
+    /// There is more to write, and the reactor goes on with it when others had their turn.
+    More,
     /// The connection is closed.
     Closed,
 }
@@ -249,6 +251,7 @@ impl Shared {
         drop(io);
         match flushed {
             Flushed::Blocked => self.handle.send(Command::Blocked(self.id)),
+            Flushed::More => self.handle.send(Command::WriteOn(self.id)),
             Flushed::Closed => self.handle.send_lazily(Command::Closed(self.id)),
             Flushed::Empty if linger => self.handle.send(Command::Linger(self.id)),
             Flushed::Empty => {}
@@ -278,10 +281,14 @@ impl Shared {
             return Hijack::TooLate;
         }
         io.outbox.push(std::mem::take(head));
-        if io.flush() == Flushed::Blocked {
-            drop(io);
-            self.handle.send(Command::Blocked(self.id));
-            return Hijack::Wait;
+        match io.flush() {
+            Flushed::Blocked => {
+                drop(io);
+                self.handle.send(Command::Blocked(self.id));
+                return Hijack::Wait;
+            }
+            Flushed::More => return Hijack::Wait,
+            Flushed::Empty | Flushed::Closed => {}
         }
         let Some(stream) = io.stream.take() else { return Hijack::TooLate };
         self.handle.forget_socket(stream.as_raw_fd());
@@ -351,6 +358,20 @@ impl Io {
         self.lane.pop_front()
     }
 
+    /// The answer to a request that no app thread sees. Nothing is under way before it.
+    pub(crate) fn answer_at_once(&mut self, answer: Answer, client_ends: bool, now: Instant) {
+        debug_assert_eq!(self.in_flight, 0);
+        self.client_ends = client_ends;
+        self.answered = Some(now);
+        self.outbox.push(answer.head);
+        if let Some(body) = answer.body {
+            self.outbox.push(body);
+        }
+        if answer.close {
+            self.closing = if client_ends { Closing::Plain } else { Closing::Linger };
+        }
+    }
+
     /// Whether so little waits to be written that more requests may be taken.
     pub(crate) fn has_room(&self) -> bool {
         self.outbox.pending() < UNWRITTEN
@@ -381,12 +402,13 @@ impl Io {
     fn flush(&mut self) -> Flushed {
         let Some(stream) = &self.stream else { return Flushed::Closed };
         let moved = self.outbox.write_to(stream);
-        self.write_asked = moved == Moved::WouldBlock;
+        self.write_asked = moved == Moved::WouldBlock || !self.outbox.is_empty();
         self.wake_producers();
         let Some(stream) = &self.stream else { return Flushed::Closed };
         match moved {
             Moved::WouldBlock => Flushed::Blocked,
             Moved::Broken => Flushed::Closed,
+            Moved::Bytes(_) if !self.outbox.is_empty() => Flushed::More,
             Moved::Bytes(_) => match self.closing {
                 Closing::Plain if self.in_flight == 0 => Flushed::Closed,
                 Closing::Linger if self.in_flight == 0 => {

@@ -18,6 +18,7 @@ pub mod outbox;
 pub mod producer;
 pub mod queue;
 pub mod reactor;
+pub mod static_files;
 pub mod stream;
 pub mod sys;
 
@@ -28,10 +29,11 @@ pub use conn::{ConnHandle, ConnId, Peer};
 pub use job::{Job, Request, Root};
 pub use listener::{BindError, BindSpec, Listener};
 pub use notice::{Notice, Notices};
-pub use outbox::{Outbox, Piece};
+pub use outbox::{FilePart, Outbox, Piece};
 pub use producer::{Complaint, Produced, Producer, Room};
 pub use queue::{AppThread, JobQueue};
 pub use reactor::Reactor;
+pub use static_files::StaticFiles;
 
 /// The TLS library in use, for the start-up banner; `None` when built without TLS.
 pub fn tls_library() -> Option<&'static str> {

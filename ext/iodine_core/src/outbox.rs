@@ -1,12 +1,15 @@
 //! What waits to be written to one connection.
 //!
 //! Small answers are joined, so that a pipelining client gets one write for all that is ready; large ones keep their
-//! own memory, which may be the application's, and leave by `writev`, uncopied.
+//! own memory, which may be the application's, and leave by `writev`, uncopied. Files leave by `sendfile`.
 
 use crate::stream::{Moved, Stream};
+use crate::sys::Fd;
 use std::collections::VecDeque;
 use std::fmt;
 use std::io::IoSlice;
+use std::os::fd::AsFd;
+use std::sync::Arc;
 
 /// Bytes that belong to somebody else, who keeps them as they are until this is dropped.
 pub type Borrowed = Box<dyn AsRef<[u8]> + Send>;
@@ -17,20 +20,46 @@ pub enum Piece {
     Owned(Vec<u8>),
     /// In memory of somebody else.
     Borrowed(Borrowed),
+    /// In a file.
+    File(FilePart),
+    /// Several, one behind the other.
+    Many(Vec<Piece>),
+}
+
+/// Bytes of a file that are sent when their turn comes. Should the file be shorter by then, the connection is broken off:
+/// nothing can take the place of bytes that were promised.
+#[derive(Clone, Debug)]
+pub struct FilePart {
+    /// The file, open for reading.
+    pub file: Arc<Fd>,
+    /// Where they start.
+    pub offset: u64,
+    /// How many.
+    pub len: u64,
 }
 
 impl Piece {
-    fn bytes(&self) -> &[u8] {
+    /// The bytes, unless they have to be fetched first.
+    fn bytes(&self) -> Option<&[u8]> {
         match self {
-            Piece::Owned(bytes) => bytes,
-            Piece::Borrowed(keeper) => (**keeper).as_ref(),
+            Piece::Owned(bytes) => Some(bytes),
+            Piece::Borrowed(keeper) => Some((**keeper).as_ref()),
+            Piece::File(_) | Piece::Many(_) => None,
+        }
+    }
+
+    fn len(&self) -> u64 {
+        match self {
+            Piece::File(part) => part.len,
+            Piece::Many(pieces) => pieces.iter().map(Piece::len).sum(),
+            piece => piece.bytes().map_or(0, |bytes| bytes.len() as u64),
         }
     }
 }
 
 impl fmt::Debug for Piece {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} bytes", self.bytes().len())
+        write!(f, "{} bytes", self.len())
     }
 }
 
@@ -51,11 +80,13 @@ impl From<Vec<u8>> for Piece {
 pub struct Outbox {
     pieces: VecDeque<Piece>,
     /// Bytes of the first piece that are written already. Invariant: less than its length.
-    written: usize,
-    /// Bytes waiting in all.
-    pending: usize,
+    written: u64,
+    /// Bytes waiting in all, those in files included.
+    pending: u64,
     /// Bytes that the socket has taken since the beginning.
     taken: u64,
+    /// Whether the socket was told to expect files.
+    for_files: bool,
 }
 
 /// Pieces up to this size are copied to the end of the piece before them.
@@ -64,10 +95,12 @@ const JOINED_PIECE: usize = 8 * 1024;
 const JOINED_TOTAL: usize = 64 * 1024;
 /// Slices of one `writev`.
 const SLICES: usize = 32;
+/// Bytes of files written at a time: whoever reads as fast as we write must not keep the others waiting.
+const BURST: usize = 2 * 1024 * 1024;
 
 impl Outbox {
-    /// Bytes waiting.
-    pub fn pending(&self) -> usize {
+    /// Bytes waiting, those in files included: they cost no memory, but what comes behind them has to wait all the same.
+    pub fn pending(&self) -> u64 {
         self.pending
     }
 
@@ -83,15 +116,20 @@ impl Outbox {
 
     /// Adds `piece` behind all that waits.
     pub fn push(&mut self, piece: impl Into<Piece>) {
-        let piece = piece.into();
-        let length = piece.bytes().len();
+        let piece = match piece.into() {
+            Piece::Many(pieces) => return pieces.into_iter().for_each(|piece| self.push(piece)),
+            piece => piece,
+        };
+        let length = piece.len();
         if length == 0 {
             return;
         }
         self.pending += length;
-        match self.pieces.back_mut() {
-            Some(Piece::Owned(last)) if length <= JOINED_PIECE && last.len() + length <= JOINED_TOTAL => {
-                last.extend_from_slice(piece.bytes());
+        match (self.pieces.back_mut(), piece.bytes()) {
+            (Some(Piece::Owned(last)), Some(bytes))
+                if bytes.len() <= JOINED_PIECE && last.len() + bytes.len() <= JOINED_TOTAL =>
+            {
+                last.extend_from_slice(bytes);
             }
             _ => self.pieces.push_back(piece),
         }
@@ -105,7 +143,7 @@ impl Outbox {
             {
                 let before = last.len();
                 write(last);
-                self.pending += last.len() - before;
+                self.pending += (last.len() - before) as u64;
             }
             _ => {
                 let mut piece = Vec::with_capacity(length);
@@ -120,31 +158,37 @@ impl Outbox {
         *self = Outbox::default();
     }
 
-    /// Writes to `stream` until nothing waits or the socket takes no more. `Bytes` tells how many were written and that
-    /// the outbox is empty.
+    /// Writes to `stream` until nothing waits or the socket takes no more. `Bytes` tells how many were written; when the
+    /// outbox is not empty then, it is the turn of others before this one goes on.
     pub fn write_to(&mut self, stream: &Stream) -> Moved {
         let mut total = 0;
+        let mut sent = 0;
         while let Some(first) = self.pieces.front() {
-            let wanted;
-            let moved = if self.pieces.len() == 1 {
-                let left = &first.bytes()[self.written..];
-                wanted = left.len();
-                stream.write(left)
-            } else {
-                let mut slices = [IoSlice::new(&[]); SLICES];
-                let mut count = 0;
-                for (slice, piece) in slices.iter_mut().zip(&self.pieces) {
-                    let from = if count == 0 { self.written } else { 0 };
-                    *slice = IoSlice::new(&piece.bytes()[from..]);
-                    count += 1;
+            if let Piece::File(part) = first {
+                if sent >= BURST {
+                    break;
                 }
-                wanted = slices[..count].iter().map(|slice| slice.len()).sum();
-                stream.write_slices(&slices[..count])
-            };
+                if !std::mem::replace(&mut self.for_files, true) {
+                    stream.keep_queue_short();
+                }
+                let count = usize::try_from(part.len - self.written).unwrap_or(BURST).min(BURST - sent);
+                match stream.send_file(part.file.as_fd(), part.offset + self.written, count) {
+                    // The file was longer when its length was told.
+                    Moved::Bytes(0) => return Moved::Broken,
+                    // A short one says nothing: the next one will.
+                    Moved::Bytes(count) => {
+                        (total, sent) = (total + count, sent + count);
+                        self.advance(count as u64);
+                    }
+                    stopped => return stopped,
+                }
+                continue;
+            }
+            let (moved, wanted) = self.write_memory(stream);
             match moved {
                 Moved::Bytes(count) => {
                     total += count;
-                    self.advance(count);
+                    self.advance(count as u64);
                     // A short write means a full socket buffer: the event for more space is on its way.
                     if count < wanted {
                         return Moved::WouldBlock;
@@ -156,11 +200,30 @@ impl Outbox {
         Moved::Bytes(total)
     }
 
-    fn advance(&mut self, mut count: usize) {
-        self.taken += count as u64;
+    /// Writes the pieces in memory that come first, and tells how many bytes they have.
+    fn write_memory(&self, stream: &Stream) -> (Moved, usize) {
+        let mut slices = [IoSlice::new(&[]); SLICES];
+        let mut count = 0;
+        for (slice, bytes) in slices.iter_mut().zip(self.pieces.iter().map_while(Piece::bytes)) {
+            let from = if count == 0 { self.written as usize } else { 0 };
+            *slice = IoSlice::new(&bytes[from..]);
+            count += 1;
+        }
+        let slices = &slices[..count];
+        let wanted = slices.iter().map(|slice| slice.len()).sum();
+        let moved = match (slices, self.pieces.get(count)) {
+            (_, Some(Piece::File(_))) => stream.write_slices_of_more(slices),
+            ([only], _) => stream.write(only),
+            _ => stream.write_slices(slices),
+        };
+        (moved, wanted)
+    }
+
+    fn advance(&mut self, mut count: u64) {
+        self.taken += count;
         self.pending -= count.min(self.pending);
         while let Some(first) = self.pieces.front() {
-            let left = first.bytes().len() - self.written;
+            let left = first.len() - self.written;
             if count < left {
                 self.written += count;
                 return;
@@ -192,7 +255,7 @@ mod tests {
         outbox.push(b"b".to_vec());
         assert_eq!(outbox.pieces.len(), 1);
         outbox.push(vec![b'c'; JOINED_PIECE + 1]);
-        assert_eq!((outbox.pieces.len(), outbox.pending()), (2, JOINED_PIECE + 3));
+        assert_eq!((outbox.pieces.len(), outbox.pending()), (2, JOINED_PIECE as u64 + 3));
     }
 
     #[test]
@@ -230,5 +293,78 @@ mod tests {
         let mut outbox = Outbox::default();
         outbox.push(b"x".to_vec());
         assert_eq!(outbox.write_to(&stream), Moved::Broken);
+    }
+
+    fn file(bytes: &[u8]) -> Arc<Fd> {
+        use std::io::Write;
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(bytes).unwrap();
+        Arc::new(Fd::new(file.into()))
+    }
+
+    /// Writes all of it while the other end reads, and returns what was read. `stop` ends it early.
+    fn write_out(mut outbox: Outbox, mut stop: impl FnMut(&Outbox) -> bool) -> (Moved, Vec<u8>) {
+        let (stream, mut reader) = pair();
+        let mut received = Vec::new();
+        let mut buffer = vec![0; 150_000];
+        let end = loop {
+            match outbox.write_to(&stream) {
+                Moved::Bytes(_) if outbox.is_empty() => break Moved::Bytes(0),
+                Moved::Broken => break Moved::Broken,
+                _ if stop(&outbox) => break Moved::WouldBlock,
+                Moved::Bytes(_) => {}
+                Moved::WouldBlock => {
+                    let count = reader.read(&mut buffer).unwrap();
+                    received.extend_from_slice(&buffer[..count]);
+                }
+            }
+        };
+        drop(stream);
+        reader.read_to_end(&mut received).unwrap();
+        (end, received)
+    }
+
+    #[test]
+    fn files_and_memory_leave_in_order() {
+        let content: Vec<u8> = (0..5_000_000u32).map(|index| (index % 251) as u8).collect();
+        let file = file(&content);
+        let part = |offset, len| Piece::File(FilePart { file: file.clone(), offset, len });
+        let mut outbox = Outbox::default();
+        outbox.push(b"head".to_vec());
+        outbox.push(part(10, 0));
+        outbox.push(Piece::Many(vec![part(3, 4), b"between".to_vec().into(), part(0, 5_000_000)]));
+        outbox.push(b"tail".to_vec());
+        assert_eq!(outbox.pending(), 4 + 4 + 7 + 5_000_000 + 4);
+        let (end, received) = write_out(outbox, |_| false);
+        assert_eq!(end, Moved::Bytes(0));
+        let expected = [b"head", &content[3..7], b"between", &content, b"tail"].concat();
+        assert!(received == expected);
+    }
+
+    #[test]
+    fn a_file_that_has_shrunk_breaks_the_connection() {
+        let file = file(&[b'x'; 1000]);
+        let mut outbox = Outbox::default();
+        outbox.push(b"head".to_vec());
+        outbox.push(Piece::File(FilePart { file, offset: 0, len: 1001 }));
+        outbox.push(b"next".to_vec());
+        let (end, received) = write_out(outbox, |_| false);
+        assert_eq!((end, received.len()), (Moved::Broken, 1004));
+    }
+
+    #[test]
+    fn a_fast_reader_does_not_keep_the_others_waiting() {
+        let (stream, mut reader) = pair();
+        let reading = std::thread::spawn(move || std::io::copy(&mut reader, &mut std::io::sink()).unwrap());
+        let mut outbox = Outbox::default();
+        let length = 3 * BURST as u64;
+        outbox.push(Piece::File(FilePart { file: file(&vec![0; 3 * BURST]), offset: 0, len: length }));
+        while !outbox.is_empty() {
+            if let Moved::Bytes(count) = outbox.write_to(&stream) {
+                assert!(count <= BURST);
+            }
+        }
+        drop(stream);
+        assert_eq!(reading.join().unwrap(), length);
     }
 }

@@ -21,9 +21,9 @@ pub const HOLD: Duration = Duration::from_millis(1);
 /// Bytes that are held back at most.
 const HELD: usize = 16 * 1024;
 /// A producer waits once so many bytes wait to be written,
-const HIGH: usize = 256 * 1024;
+const HIGH: u64 = 256 * 1024;
 /// and goes on when no more than so many do.
-const LOW: usize = 64 * 1024;
+const LOW: u64 = 64 * 1024;
 
 /// The body of one answer on its way out. What is dropped before [`Producer::finish`] breaks the connection off: a body
 /// that is not whole must not look as if it were.

@@ -76,6 +76,10 @@ module Iodine
           title: "HTTP",
           options: [
             text("public", "www", setting: :public, note: "a folder with static files"),
+            switch("public-hidden", setting: :public_hidden, note: "serve files in it whose name begins with a dot, too"),
+            switch("public-symlinks", setting: :public_symlinks, note: "follow symbolic links that lead out of it"),
+            text("sendfile-roots", setting: :sendfile_roots,
+                 note: "the folders X-Sendfile may name files in, separated by :"),
             switch("log", "v", setting: :log, note: "log a line per request"),
             switch("early-hints", setting: :early_hints, note: "let applications send headers ahead of their answers (103)"),
             number("keep-alive", "k", "tout", setting: :timeout, default: "40",

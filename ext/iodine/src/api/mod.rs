@@ -1,6 +1,8 @@
 //! `Iodine::Base`: the primitives that the Ruby side in `lib/` builds the public interface on. Not for users.
 
-use crate::{app_thread, fork, process, roots};
+mod files;
+
+use crate::{app_thread, fork, process, rack, roots};
 use iodine_codec::http1::Limits;
 use iodine_core::command::{Command, Timer};
 use iodine_core::listener::Address;
@@ -32,6 +34,7 @@ pub fn init(ruby: &Ruby) -> Result<(), Error> {
     base.const_set("NATIVE_VERSION", env!("CARGO_PKG_VERSION"))?;
     base.const_set("TLS_LIBRARY", iodine_core::tls_library())?;
     base.define_singleton_method("listen_http", function!(listen_http, 5))?;
+    base.define_singleton_method("set_media_type", function!(files::set_media_type, 2))?;
     base.define_singleton_method("close_listeners", function!(close_listeners, 1))?;
     base.define_singleton_method(
         "raise_descriptor_limit",
@@ -85,12 +88,16 @@ fn listen_http(
         Some(path) => BindSpec::Unix { path, mode: option(ruby, options, "mode")?.unwrap_or(0o777) },
         None => BindSpec::Tcp { host, port },
     };
+    let sendfile = files::sendfile(ruby, options)?;
     let root = roots::add(app.as_raw());
     let bound = Listener::bind(&spec, |port| Service { app: root, http, port });
     let listeners = bound.map_err(|error| {
         roots::release(root);
         Error::new(ruby.exception_runtime_error(), error.to_string())
     })?;
+    if let Some(folders) = sendfile {
+        rack::send_file::enable(folders);
+    }
     let described = ruby.ary_new();
     for listener in &listeners {
         described.push(describe(ruby, listener)?)?;
@@ -131,6 +138,8 @@ fn http_config(ruby: &Ruby, options: RHash) -> Result<HttpConfig, Error> {
         body_memory: option(ruby, options, "body_memory")?.unwrap_or(usual.body_memory),
         log: option(ruby, options, "log")?.unwrap_or(usual.log),
         early_hints: option(ruby, options, "early_hints")?.unwrap_or(usual.early_hints),
+        files: files::of(ruby, options)?,
+        files_only: option(ruby, options, "files_only")?.unwrap_or(usual.files_only),
     })
 }
 
@@ -149,6 +158,7 @@ fn duration(ruby: &Ruby, seconds: f64) -> Result<Duration, Error> {
 
 fn close_listeners(unlink: bool) {
     process::close_listeners(unlink);
+    rack::send_file::disable();
 }
 
 // --- the life of a process ---------------------------------------------------------------------------------------

@@ -7,10 +7,9 @@ use super::stream::{self, Ended, Stream};
 use super::{early_hints, env, hijack, input};
 use crate::{fork, gvl, roots};
 use iodine_codec::http::{RequestHead, Version};
-use iodine_codec::http1::{RequestFacts, simple_response};
-use iodine_core::clock::http_date;
 use iodine_core::conn::Answer;
 use iodine_core::log::{self, Level};
+use iodine_core::static_files::{Reply, refusal};
 use iodine_core::{Body, Job, Request};
 use magnus::error::ErrorType;
 use magnus::rb_sys::{AsRawValue, FromRawValue};
@@ -154,14 +153,14 @@ pub fn answer_request(ruby: &Ruby, mut request: Box<Request>) -> Answered {
         }
         Ok(Produce::Broken) => return answered,
         Ok(Produce::Whole) if !closing_failed => answered.send(draft),
-        Ok(Produce::Whole) => answered.send(failure_draft(request.facts, request.conn.is_ending())),
+        Ok(Produce::Whole) => answered.send(failure_draft(&request, request.conn.is_ending())),
         Err(failure) => {
             answered.killed = report(failure, &mut answered.error).or(answered.killed);
             answered.callbacks.forget_answer();
             match held.stream {
                 // Some of it has left already.
                 Some(stream) if !stream.give_up() => return answered,
-                _ => answered.send(failure_draft(request.facts, request.conn.is_ending())),
+                _ => answered.send(failure_draft(&request, request.conn.is_ending())),
             }
         }
     }
@@ -342,12 +341,10 @@ fn close_if_possible(body: VALUE) {
     }
 }
 
-fn failure_draft(facts: RequestFacts, closing: bool) -> Draft {
-    let mut draft = Draft { status: 500, ..Draft::default() };
-    let finished = simple_response(&mut draft.head, facts, 500, &http_date(), closing, &[]);
-    draft.close = !finished.keep_alive;
-    draft.length = if finished.send_body { "500 Internal Server Error".len() as u64 } else { 0 };
-    draft
+fn failure_draft(request: &Request, closing: bool) -> Draft {
+    let refused = refusal(&request.conn.service().http, request.facts, 500, closing);
+    let Reply { status, head, length, close, .. } = refused;
+    Draft { status, head, length, close, ..Draft::default() }
 }
 
 /// Logs a failure and notes it. Returns the error that must go on, because it is the death of this thread.

@@ -158,6 +158,7 @@ pub fn build(request: &Request, parts: &Parts) -> Callbacks {
     let [finished, after] = std::array::from_fn(|_| unsafe { rb_sys::rb_ary_new() });
     env.set(constants.response_finished, finished);
     env.set(constants.after_reply, after);
+    super::send_file::announce(env.0, head);
     let headers = env.set_headers(head);
     let https = headers.proxied
         && forwarded::scheme(head.header("x-forwarded-proto"), head.header("forwarded"))

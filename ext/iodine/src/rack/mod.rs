@@ -9,6 +9,7 @@ mod hijack;
 mod input;
 mod keys;
 mod response;
+pub mod send_file;
 mod stream;
 
 pub use call::{Answered, Outcome, answer_request, report_error};
@@ -25,5 +26,6 @@ pub fn init(ruby: &Ruby) -> Result<(), Error> {
     early_hints::init(ruby, base)?;
     stream::init(ruby, iodine, base)?;
     keys::init();
+    send_file::init();
     env::init(ruby)
 }

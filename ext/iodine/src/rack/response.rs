@@ -2,6 +2,7 @@
 
 use super::body::{self, Parts};
 use super::call::{Fault, ids};
+use super::send_file;
 use iodine_codec::http::{RequestHead, status};
 use iodine_codec::http1::{
     BodySize, ChunkedDecoder, Finished, HeaderError, Limits, OpenHead, Piece, RequestFacts, ResponseEncoder,
@@ -99,17 +100,32 @@ pub fn write(
         // RFC 9110 section 15.2: an interim answer is not the last one, so it can not be the application's.
         return Err(Fault::new(format!("{status} can not be the status of an answer")));
     }
+    if let Some(named) = special.file {
+        send_file::write(draft, request, closing, named);
+        return Ok(Rest::Nothing);
+    }
     let chunked = encoder.has_chunked();
+    let file = match chunked || status::forbids_body(*status) {
+        true => None,
+        false => send_file::of_body(app_body, encoder.declared_length()),
+    };
     let no_body = facts.head || status::forbids_body(*status) || *status == 205;
     let date = iodine_core::clock::http_date();
     if no_body {
         // Without running it, only a body of Strings tells what a GET would have had.
         let size = match body::classify(app_body).and_then(body::length) {
+            _ if file.is_some() => BodySize::Known(file.as_ref().map_or(0, |(_, length)| *length)),
             Ok(Some(length)) if !chunked => BodySize::Known(length),
             _ => BodySize::UntilClose,
         };
         let finished = encoder.finish(size, &date, closing);
         draft.close = !finished.keep_alive;
+        return Ok(Rest::Nothing);
+    }
+    if let Some((piece, length)) = file {
+        let finished = encoder.finish(BodySize::Known(length), &date, closing);
+        *lent = Some(piece);
+        conclude(draft, finished, length);
         return Ok(Rest::Nothing);
     }
     let parts = body::classify(app_body)?;
@@ -221,6 +237,8 @@ pub struct Special {
     hijack: Option<VALUE>,
     /// `rack.protocol`
     protocol: Option<VALUE>,
+    /// The file that a header names in place of the body.
+    file: Option<send_file::Named>,
 }
 
 impl Special {
@@ -299,6 +317,10 @@ impl Walk<'_, '_> {
                 b"rack.protocol" => self.special.protocol = Some(value),
                 _ => {}
             }
+            return Ok(());
+        }
+        if let Some(named) = send_file::Named::by(text, value) {
+            self.special.file = Some(named);
             return Ok(());
         }
         if !body::is_type(value, ruby_value_type::RUBY_T_ARRAY) {

@@ -1,12 +1,20 @@
 //! Meanings that every version of HTTP shares; nothing here knows how HTTP/1 writes them down.
 
 mod authority;
+pub mod coding;
+pub mod conditional;
+pub mod file_path;
+mod file_request;
 pub mod forwarded;
 pub(crate) mod head;
+pub mod media_type;
+pub mod range;
 pub mod status;
 pub mod token;
 
 pub use authority::Authority;
+pub use coding::Coding;
+pub use file_request::{FileMethod, FileRequest};
 pub use forwarded::Scheme;
 pub use head::{HeaderSpan, RequestHead, Span};
 

@@ -16,5 +16,5 @@ pub use framing::{BodyLength, Framing, frame};
 pub use limits::Limits;
 pub use rejection::Rejection;
 pub use response::{
-    BodySize, Finished, HeaderError, OpenHead, RequestFacts, ResponseEncoder, simple_response,
+    BodySize, Finished, HeaderError, OpenHead, RequestFacts, ResponseEncoder, prepare_line, simple_response,
 };

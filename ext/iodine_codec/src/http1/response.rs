@@ -127,6 +127,12 @@ impl<'b> ResponseEncoder<'b> {
             .try_for_each(|piece| self.header_line(captured, name, piece))
     }
 
+    /// Writes header lines that an encoder has written before, none of which frames the message.
+    pub fn prepared(&mut self, lines: &[u8]) {
+        debug_assert!(lines.is_empty() || lines.ends_with(b"\r\n"));
+        self.out.extend_from_slice(lines);
+    }
+
     /// True if the application said `transfer-encoding: chunked`.
     pub fn has_chunked(&self) -> bool {
         self.head.chunked
@@ -350,6 +356,17 @@ pub fn simple_response(
     finished
 }
 
+/// Appends a header as [`ResponseEncoder::prepared`] takes it. Refuses headers that frame the message or date it.
+pub fn prepare_line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) -> Result<(), HeaderError> {
+    if Captured::from_name(name) != Captured::No {
+        return Err(HeaderError::Name);
+    }
+    match has_controls(value) {
+        true => Err(HeaderError::Value),
+        false => write_header(out, name, value),
+    }
+}
+
 /// Appends one line, or nothing if the name is not a token. The value was checked before.
 #[inline]
 fn write_header(out: &mut Vec<u8>, name: &[u8], value: &[u8]) -> Result<(), HeaderError> {
@@ -434,6 +451,21 @@ mod tests {
         let result = encoder.header(name, value);
         assert!(result.is_ok() || out == b"HTTP/1.1 200 OK\r\n", "something was written");
         result.err()
+    }
+
+    #[test]
+    fn prepared_lines_are_those_of_the_encoder() {
+        let mut lines = Vec::new();
+        prepare_line(&mut lines, b"X-A", b"1").unwrap();
+        assert_eq!(prepare_line(&mut lines, b"Content-Length", b"1"), Err(HeaderError::Name));
+        assert_eq!(prepare_line(&mut lines, b"a b", b"1"), Err(HeaderError::Name));
+        assert_eq!(prepare_line(&mut lines, b"a", b"1\n2"), Err(HeaderError::Value));
+        let mut out = Vec::new();
+        let mut encoder = ResponseEncoder::new(&mut out, STAYS, 200);
+        encoder.prepared(&lines);
+        encoder.finish(BodySize::Known(0), DATE, false);
+        let expected = format!("HTTP/1.1 200 OK\r\nx-a: 1\r\ncontent-length: 0\r\n{DATED}\r\n");
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
     }
 
     #[test]

@@ -39,6 +39,8 @@ pub(super) struct Conn {
     pub(super) paused: Option<Pause>,
     /// There is, or may be, something to read that no event will tell of any more.
     pub(super) unread: bool,
+    /// There are answers that the reactor gave and has not written yet.
+    pub(super) unwritten: bool,
     /// The peer sends no more, once all is read.
     ending: bool,
     /// Nothing more is decoded: the connection closes after what is under way.
@@ -78,6 +80,8 @@ pub(super) enum Pause {
     Continue,
     /// A refusal waits for the answers before it.
     Reject(Rejection),
+    /// A request that needs no application waits for the answers before it.
+    AtOnce,
 }
 
 impl Conn {
@@ -172,6 +176,7 @@ impl Reactor {
             backlog: Vec::new(),
             paused: None,
             unread: false,
+            unwritten: false,
             ending: false,
             finished: false,
             lingering: None,
@@ -315,7 +320,7 @@ impl Reactor {
         let now = self.now;
         let Some(conn) = self.conn(id) else { return };
         match conn.shared.clone().flush() {
-            Flushed::Blocked => {}
+            Flushed::Blocked | Flushed::More => {}
             Flushed::Closed => self.remove(id),
             Flushed::Empty => {
                 if conn.blocked.take().is_some() {
@@ -337,6 +342,19 @@ impl Reactor {
         conn.blocked = Some((now, delivered));
         // The event for more space may have come before we began to look for it.
         self.go_on_writing(id);
+        self.watch(id);
+    }
+
+    /// Goes on in the next turn. Until then it is as if the client had to read first.
+    pub(super) fn write_on(&mut self, id: ConnId) {
+        self.register_late(id);
+        let now = self.now;
+        let Some(conn) = self.conn(id) else { return };
+        if conn.blocked.is_none() {
+            let delivered = conn.shared.lock().delivered();
+            conn.blocked = Some((now, delivered));
+        }
+        self.unwritten.push(id);
         self.watch(id);
     }
 

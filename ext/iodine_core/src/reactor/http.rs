@@ -2,6 +2,7 @@
 
 use super::Reactor;
 use super::conn::{Message, Pause};
+use super::files::AtOnce;
 use crate::body::BodySink;
 use crate::clock::http_date;
 use crate::conn::{Closing, ConnId, Flushed};
@@ -9,7 +10,7 @@ use crate::job::{Job, Request as RequestJob};
 use crate::log::{self, Level};
 use iodine_codec::access_log::{AccessLine, write_line};
 use iodine_codec::http::Version;
-use iodine_codec::http1::{BodyLength, Rejection, Request, RequestFacts, Step, simple_response};
+use iodine_codec::http1::{BodyLength, Rejection, Request, RequestFacts, Step};
 
 /// Requests of one connection that may be under way at a time; a client that pipelines more waits.
 const PIPELINE: u32 = 32;
@@ -17,7 +18,7 @@ const PIPELINE: u32 = 32;
 const PIPELINE_RESUME: u32 = 8;
 
 /// What decoding a piece of input came to.
-enum Outcome {
+pub(super) enum Outcome {
     /// All of it is decoded.
     Done,
     /// The rest has to wait.
@@ -52,6 +53,12 @@ impl Reactor {
                 Err(rejection) => break Outcome::Paused(Pause::Reject(rejection)),
             }
         };
+        self.conclude(id, outcome, rest);
+        self.write_at_once(id);
+    }
+
+    /// What becomes of the `rest` of the input.
+    fn conclude(&mut self, id: ConnId, outcome: Outcome, rest: &[u8]) {
         let Some(conn) = self.conn(id) else { return };
         match outcome {
             Outcome::Done => {}
@@ -122,6 +129,11 @@ impl Reactor {
 
     /// The request is complete: it goes to the application, behind those before it.
     fn dispatch(&mut self, id: ConnId) -> Option<Outcome> {
+        match self.answer_at_once(id) {
+            AtOnce::Answered(outcome) => return outcome,
+            AtOnce::Waits => return Some(Outcome::Paused(Pause::AtOnce)),
+            AtOnce::ForApp => {}
+        }
         let draining = self.is_draining();
         let full = self.handle.jobs().is_full();
         let conn = self.conn(id)?;
@@ -164,7 +176,7 @@ impl Reactor {
         let resume_at = match pause {
             Pause::Queue => return self.starved.push(id),
             Pause::Pipeline => PIPELINE_RESUME,
-            Pause::Continue | Pause::Reject(_) => 0,
+            Pause::Continue | Pause::Reject(_) | Pause::AtOnce => 0,
         };
         let mut io = conn.shared().lock();
         // Answered in the meantime: nobody would tell us.
@@ -189,10 +201,20 @@ impl Reactor {
                 drop(io);
                 self.go_on_writing(id);
             }
+            Some(Pause::AtOnce) => {
+                if let Some(outcome) = self.dispatch(id) {
+                    let backlog = self.conn(id).map(|conn| std::mem::take(&mut conn.backlog));
+                    self.conclude(id, outcome, &backlog.unwrap_or_default());
+                }
+                self.write_at_once(id);
+            }
             Some(Pause::Pipeline | Pause::Queue) => {}
             None => return,
         }
         let Some(conn) = self.conn(id) else { return };
+        if conn.paused.is_some() {
+            return;
+        }
         let backlog = std::mem::take(&mut conn.backlog);
         if !backlog.is_empty() {
             self.decode(id, &backlog);
@@ -237,9 +259,8 @@ impl Reactor {
             Some(message) => (message.head.version(), message.head.is_head()),
             None => (Version::Http11, false),
         };
-        let mut answer = Vec::new();
         let facts = RequestFacts { version, keep_alive: false, head: is_head };
-        simple_response(&mut answer, facts, status, &date, true, &[]);
+        let answer = crate::static_files::refusal(&shared.service().http, facts, status, true).head;
         if shared.service().http.log {
             let (method, path): (&[u8], &[u8]) = match &conn.message {
                 Some(message) => (message.head.method(), message.head.path()),
@@ -272,7 +293,7 @@ impl Reactor {
         match shared.flush() {
             Flushed::Closed => self.remove(id),
             // Flushing has asked for the rest: a watch on a blocked client, or the linger.
-            Flushed::Blocked | Flushed::Empty => {}
+            Flushed::Blocked | Flushed::More | Flushed::Empty => {}
         }
     }
 }

@@ -9,6 +9,7 @@
 mod accept;
 mod conn;
 mod deadlines;
+mod files;
 mod http;
 
 use crate::command::{Command, Handle, Timer};
@@ -72,6 +73,8 @@ pub struct Reactor {
     starved: Vec<ConnId>,
     /// Connections with more to read than one turn allows.
     unfinished: Vec<ConnId>,
+    /// Connections with more to write than one turn allows.
+    unwritten: Vec<ConnId>,
     read_buffer: Box<[u8]>,
     phase: Phase,
     stall: StallWatch,
@@ -127,6 +130,7 @@ impl Reactor {
             jobs: Vec::new(),
             starved: Vec::new(),
             unfinished: Vec::new(),
+            unwritten: Vec::new(),
             read_buffer: vec![0; READ_BUFFER].into_boxed_slice(),
             phase: Phase::Serving,
             stall: StallWatch::new(now),
@@ -210,6 +214,9 @@ impl Reactor {
         for id in std::mem::take(&mut self.unfinished) {
             self.handle_readable(id);
         }
+        for id in std::mem::take(&mut self.unwritten) {
+            self.go_on_writing(id);
+        }
         self.handle_commands();
         self.handle_deadlines();
         self.notice_idleness(quiet);
@@ -230,7 +237,7 @@ impl Reactor {
     }
 
     fn timeout(&self) -> Option<Duration> {
-        if !self.unfinished.is_empty() {
+        if !self.unfinished.is_empty() || !self.unwritten.is_empty() {
             return Some(Duration::ZERO);
         }
         let due = self.deadlines.next().map(|at| at.saturating_duration_since(Instant::now()));
@@ -277,6 +284,7 @@ impl Reactor {
             }
             Command::Abandon(conn, number) => conn.abandon(number),
             Command::Blocked(id) => self.watch_writing(id),
+            Command::WriteOn(id) => self.write_on(id),
             Command::Resume(id) => self.resume(id),
             Command::Linger(id) => self.linger(id),
             Command::Closed(id) => self.remove(id),

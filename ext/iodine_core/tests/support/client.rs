@@ -176,6 +176,19 @@ impl Client {
         assert!(rest.is_empty(), "no end but {:?}", String::from_utf8_lossy(&rest));
     }
 
+    /// All that comes until the connection is closed or reset.
+    pub fn read_until_cut(&mut self) -> Vec<u8> {
+        let mut received = Vec::new();
+        loop {
+            match self.read(64 * 1024) {
+                Ok(bytes) if bytes.is_empty() => return received,
+                Ok(bytes) => received.extend_from_slice(&bytes),
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => return received,
+                Err(error) => panic!("not closed: {error}"),
+            }
+        }
+    }
+
     /// The connection is closed or reset, whatever else comes before that.
     pub fn expect_cut(&mut self) {
         loop {
