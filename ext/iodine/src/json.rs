@@ -91,8 +91,11 @@ pub fn init() {
     // non-null for `mark` to be called.
     unsafe {
         *STATE.0.get() = Some(State { values: Vec::new(), keys, scratch: Scratch::default() });
-        let object =
-            rb_sys::rb_data_typed_object_wrap(rb_sys::rb_cObject, STATE.0.get().cast(), &raw const DATA_TYPE.0);
+        let object = rb_sys::rb_data_typed_object_wrap(
+            rb_sys::rb_cObject,
+            STATE.0.get().cast(),
+            &raw const DATA_TYPE.0,
+        );
         rb_sys::rb_gc_register_mark_object(object);
     }
 }
@@ -175,17 +178,11 @@ impl Builder for RubyBuilder {
     }
 
     fn big_integer(&mut self, negative: bool, digits: &[u8], radix: u32) {
-        // SAFETY: the GVL is held; Ruby copies the digits.
-        let value = unsafe {
-            let sign: &[u8] = if negative { b"-" } else { b"" };
-            let text = rb_sys::rb_str_new(sign.as_ptr().cast(), sign.len() as c_long);
-            rb_sys::rb_str_cat(text, digits.as_ptr().cast(), digits.len() as c_long);
-            let value = rb_sys::rb_str_to_inum(text, radix as c_int, 0);
-            // Nobody will see the digits again: the collector need not look after them.
-            rb_sys::rb_str_resize(text, 0);
-            value
-        };
-        self.push(value);
+        let value = std::str::from_utf8(digits).ok().and_then(|text| u128::from_str_radix(text, radix).ok());
+        self.push(match value {
+            Some(value) => wide_integer(negative, value),
+            None => long_integer(negative, digits, radix),
+        });
     }
 
     #[inline]
@@ -224,6 +221,29 @@ impl Builder for RubyBuilder {
                 hash
             }
         });
+    }
+}
+
+/// An integer of 128 bits and a sign. The GVL is held.
+fn wide_integer(negative: bool, value: u128) -> VALUE {
+    let words = [value as u64, (value >> 64) as u64];
+    let sign = if negative { rb_sys::INTEGER_PACK_NEGATIVE } else { 0 };
+    let flags = rb_sys::INTEGER_PACK_LSWORD_FIRST | rb_sys::INTEGER_PACK_NATIVE_BYTE_ORDER | sign;
+    // SAFETY: the GVL is held; two words of eight bytes, as said.
+    unsafe { rb_sys::rb_integer_unpack(words.as_ptr().cast(), 2, size_of::<u64>() as _, 0, flags as c_int) }
+}
+
+/// An integer of any number of digits. The GVL is held.
+fn long_integer(negative: bool, digits: &[u8], radix: u32) -> VALUE {
+    let sign: &[u8] = if negative { b"-" } else { b"" };
+    // SAFETY: the GVL is held; Ruby copies the digits.
+    unsafe {
+        let text = rb_sys::rb_str_new(sign.as_ptr().cast(), sign.len() as c_long);
+        rb_sys::rb_str_cat(text, digits.as_ptr().cast(), digits.len() as c_long);
+        let value = rb_sys::rb_str_to_inum(text, radix as c_int, 0);
+        // Nobody will see the digits again: their memory need not wait for the collector.
+        rb_sys::rb_str_resize(text, 0);
+        value
     }
 }
 

@@ -1,33 +1,34 @@
 //! Dates as protocols write them. The time is an argument: seconds since 1970, before it negative.
 
-use std::fmt::{self, Write};
 use std::ops::Deref;
 
-const DAYS: [&str; 7] = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"];
-const MONTHS: [&str; 12] =
-    ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+const DAYS: [[u8; 3]; 7] = [*b"Sun", *b"Mon", *b"Tue", *b"Wed", *b"Thu", *b"Fri", *b"Sat"];
+const MONTHS: [[u8; 3]; 12] = [
+    *b"Jan", *b"Feb", *b"Mar", *b"Apr", *b"May", *b"Jun", *b"Jul", *b"Aug", *b"Sep", *b"Oct", *b"Nov",
+    *b"Dec",
+];
 const DAY_SECONDS: i64 = 86_400;
 
 /// `Fri, 14 Jul 2017 02:40:00 GMT`: the date of HTTP (RFC 9110 section 5.6.7).
 pub fn http(seconds: i64) -> Stamp {
-    Parts::new(seconds).stamp(' ', "GMT", 0)
+    Parts::new(seconds).stamp(b' ', Zone::Gmt)
 }
 
 /// `Fri, 14 Jul 2017 02:40:00 -0000`: the date of mail (RFC 2822 section 3.3). With an offset from UTC, in minutes, the
 /// clock of that place and its offset; `None` is UTC.
 pub fn rfc2822(seconds: i64, offset: Option<i32>) -> Stamp {
     match offset {
-        None => Parts::new(seconds).stamp(' ', "-0000", 0),
+        None => Parts::new(seconds).stamp(b' ', Zone::Unknown),
         Some(minutes) => {
             let local = seconds.saturating_add(i64::from(minutes) * 60);
-            Parts::new(local).stamp(' ', if minutes < 0 { "-" } else { "+" }, minutes.unsigned_abs())
+            Parts::new(local).stamp(b' ', Zone::Offset(minutes))
         }
     }
 }
 
 /// `Fri, 14-Jul-2017 02:40:00 GMT`: the date of cookies (RFC 2109 section 10.1.2).
 pub fn rfc2109(seconds: i64) -> Stamp {
-    Parts::new(seconds).stamp('-', "GMT", 0)
+    Parts::new(seconds).stamp(b'-', Zone::Gmt)
 }
 
 /// The text of a date, ASCII.
@@ -50,20 +51,50 @@ impl Deref for Stamp {
     }
 }
 
-impl Write for Stamp {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        let end = self.length + text.len();
-        self.text.get_mut(self.length..end).ok_or(fmt::Error)?.copy_from_slice(text.as_bytes());
-        self.length = end;
-        Ok(())
+impl Stamp {
+    #[inline]
+    fn put<const N: usize>(&mut self, bytes: &[u8; N]) {
+        let end = self.length + N;
+        // It always fits.
+        if let Some(place) = self.text.get_mut(self.length..end) {
+            place.copy_from_slice(bytes);
+            self.length = end;
+        }
+    }
+
+    #[inline]
+    fn two_digits(&mut self, value: u32) {
+        self.put(&[b'0' + (value / 10 % 10) as u8, b'0' + (value % 10) as u8]);
+    }
+
+    /// Four digits, and as many more as it takes.
+    fn year(&mut self, year: i64) {
+        if let Ok(year @ 0..=9999) = u32::try_from(year) {
+            self.two_digits(year / 100);
+            self.two_digits(year % 100);
+            return;
+        }
+        if year < 0 {
+            self.put(b"-");
+        }
+        let mut digits = 4;
+        while digits < 18 && year.unsigned_abs() >= 10u64.pow(digits) {
+            digits += 1;
+        }
+        for place in (0..digits).rev() {
+            self.put(&[b'0' + (year.unsigned_abs() / 10u64.pow(place) % 10) as u8]);
+        }
     }
 }
 
-impl Stamp {
-    fn two_digits(&mut self, value: u32) -> fmt::Result {
-        let digits = [b'0' + (value / 10 % 10) as u8, b'0' + (value % 10) as u8];
-        self.write_str(std::str::from_utf8(&digits).map_err(|_| fmt::Error)?)
-    }
+/// What stands behind the clock.
+#[derive(Clone, Copy)]
+enum Zone {
+    Gmt,
+    /// `-0000`: the time is in UTC, and where it was taken is not known (RFC 2822 section 3.3).
+    Unknown,
+    /// Minutes east of Greenwich.
+    Offset(i32),
 }
 
 /// A moment in the proleptic Gregorian calendar.
@@ -99,41 +130,32 @@ impl Parts {
         Parts { year, month, day, weekday, second }
     }
 
-    /// `zone` and behind it, when it is but a sign, the offset in minutes.
-    fn stamp(&self, between: char, zone: &str, offset: u32) -> Stamp {
+    #[inline]
+    fn stamp(&self, between: u8, zone: Zone) -> Stamp {
         let mut out = Stamp { text: [0; Stamp::CAPACITY], length: 0 };
-        // It always fits.
-        let _ = self.write(&mut out, between, zone, offset);
-        out
-    }
-
-    fn write(&self, out: &mut Stamp, between: char, zone: &str, offset: u32) -> fmt::Result {
-        out.write_str(DAYS.get(self.weekday).copied().unwrap_or_default())?;
-        out.write_str(", ")?;
-        out.two_digits(self.day)?;
-        out.write_char(between)?;
-        out.write_str(MONTHS.get(self.month).copied().unwrap_or_default())?;
-        out.write_char(between)?;
-        match u32::try_from(self.year) {
-            Ok(year @ 0..=9999) => {
-                out.two_digits(year / 100)?;
-                out.two_digits(year)?;
+        out.put(DAYS.get(self.weekday).unwrap_or(&DAYS[0]));
+        out.put(b", ");
+        out.two_digits(self.day);
+        out.put(&[between]);
+        out.put(MONTHS.get(self.month).unwrap_or(&MONTHS[0]));
+        out.put(&[between]);
+        out.year(self.year);
+        out.put(b" ");
+        out.two_digits(self.second / 3600);
+        out.put(b":");
+        out.two_digits(self.second / 60 % 60);
+        out.put(b":");
+        out.two_digits(self.second % 60);
+        match zone {
+            Zone::Gmt => out.put(b" GMT"),
+            Zone::Unknown => out.put(b" -0000"),
+            Zone::Offset(minutes) => {
+                out.put(if minutes < 0 { b" -" } else { b" +" });
+                out.two_digits(minutes.unsigned_abs() / 60);
+                out.two_digits(minutes.unsigned_abs() % 60);
             }
-            _ => write!(out, "{:0width$}", self.year, width = if self.year < 0 { 5 } else { 4 })?,
         }
-        out.write_char(' ')?;
-        out.two_digits(self.second / 3600)?;
-        out.write_char(':')?;
-        out.two_digits(self.second / 60 % 60)?;
-        out.write_char(':')?;
-        out.two_digits(self.second % 60)?;
-        out.write_char(' ')?;
-        out.write_str(zone)?;
-        if zone.len() == 1 {
-            out.two_digits(offset / 60)?;
-            out.two_digits(offset % 60)?;
-        }
-        Ok(())
+        out
     }
 }
 

@@ -17,6 +17,7 @@
 pub mod access_log;
 pub mod check;
 pub mod date;
+mod hex;
 pub mod http;
 pub mod http1;
 pub mod json;

@@ -1,5 +1,7 @@
 //! Percent-encoding (RFC 3986 section 2.1) and its relative for forms, undone.
 
+use crate::hex;
+
 /// How the escapes of a text are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Coding {
@@ -59,17 +61,7 @@ fn is_well_formed(bytes: &[u8]) -> bool {
 #[inline]
 fn escaped(bytes: &[u8], at: usize) -> Option<u8> {
     match bytes.get(at..at + 3) {
-        Some(&[b'%', high, low]) => Some(hex(high)? << 4 | hex(low)?),
-        _ => None,
-    }
-}
-
-#[inline]
-fn hex(digit: u8) -> Option<u8> {
-    match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        b'A'..=b'F' => Some(digit - b'A' + 10),
+        Some(&[b'%', high, low]) => Some(hex::value(high)? << 4 | hex::value(low)?),
         _ => None,
     }
 }

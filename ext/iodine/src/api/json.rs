@@ -1,14 +1,15 @@
 //! `Iodine::JSON`, and what takes the place of `JSON.parse` (see `lib/iodine/json.rb`).
 
+use super::{type_error, wrong_type};
 use crate::json::{self, Failure};
 use iodine_codec::json::Rules;
-use super::{type_error, wrong_type};
 use magnus::encoding::EncodingCapable;
+use magnus::r_hash::ForEach;
 use magnus::rb_sys::{AsRawValue, FromRawValue};
 use magnus::value::ReprValue;
 use magnus::{
-    Class, Error, Exception, ExceptionClass, Module, Object, RHash, RModule, RString, Ruby, TryConvert,
-    Value, function,
+    Class, Error, Exception, ExceptionClass, Module, Object, RHash, RModule, RString, Ruby, Symbol,
+    TryConvert, Value, function,
 };
 use std::sync::OnceLock;
 
@@ -57,19 +58,13 @@ fn parse(ruby: &Ruby, arguments: &[Value]) -> Result<Value, Error> {
     let Some(source) = RString::from_value(*source) else {
         return Err(wrong_type(ruby, *source, "String"));
     };
-    let mut rules = Rules::LENIENT;
-    let mut symbolize = false;
-    if let Some(options) = options.filter(|options| !options.is_empty()) {
-        symbolize = option(ruby, options, "symbolize_names").is_some_and(|value| value.as_raw() == TRUE);
-        rules.lenient = !option(ruby, options, "strict").is_some_and(|value| value.to_bool());
-        rules.allow_nan = option(ruby, options, "allow_nan").is_none_or(|value| value.to_bool());
-        if let Some(limit) = option(ruby, options, "max_nesting") {
-            rules.max_nesting = nesting(limit).ok_or_else(|| wrong_type(ruby, limit, "Integer"))?;
-        }
-        warn_of_ignored(ruby, options)?;
-    }
+    let wishes = match options.filter(|options| !options.is_empty()) {
+        Some(options) => Wishes::read(ruby, options)?,
+        None => Wishes::default(),
+    };
+    wishes.warn_of_ignored(ruby)?;
     let source = utf8(ruby, source)?;
-    let result = json::parse(source.as_raw(), &rules, symbolize);
+    let result = json::parse(source.as_raw(), &wishes.rules, wishes.symbolize);
     // The value stays in a register or on the stack for as long as its bytes are read.
     std::hint::black_box(source);
     match result {
@@ -92,7 +87,7 @@ fn parse_strict(ruby: &Ruby, source: Value, options: Value) -> Result<Value, Err
     if encoding != ruby.utf8_encindex() && encoding != ruby.ascii8bit_encindex() {
         return Ok(refused);
     }
-    let Some((rules, symbolize)) = strict_rules(ruby, options) else {
+    let Some((rules, symbolize)) = strict_rules(options)? else {
         return Ok(refused);
     };
     let result = json::parse(source.as_raw(), &rules, symbolize);
@@ -105,33 +100,92 @@ fn parse_strict(ruby: &Ruby, source: Value, options: Value) -> Result<Value, Err
     }
 }
 
+/// The options of `parse`.
+struct Wishes {
+    rules: Rules,
+    symbolize: bool,
+    /// For each of `IGNORED`, whether it was given.
+    ignored: [bool; IGNORED.len()],
+}
+
+impl Default for Wishes {
+    fn default() -> Wishes {
+        Wishes { rules: Rules::LENIENT, symbolize: false, ignored: [false; IGNORED.len()] }
+    }
+}
+
+impl Wishes {
+    fn read(ruby: &Ruby, options: RHash) -> Result<Wishes, Error> {
+        let mut wishes = Wishes::default();
+        each_option(options, |name, value| {
+            match name {
+                "symbolize_names" => wishes.symbolize = value.as_raw() == TRUE,
+                "strict" => wishes.rules.lenient = !value.to_bool(),
+                "allow_nan" => wishes.rules.allow_nan = value.to_bool(),
+                "max_nesting" => {
+                    wishes.rules.max_nesting =
+                        nesting(value).ok_or_else(|| wrong_type(ruby, value, "Integer"))?;
+                }
+                _ => {
+                    if let Some(index) = IGNORED.iter().position(|ignored| *ignored == name) {
+                        wishes.ignored[index] = value.to_bool();
+                    }
+                }
+            }
+            Ok(())
+        })?;
+        Ok(wishes)
+    }
+
+    fn warn_of_ignored(&self, ruby: &Ruby) -> Result<(), Error> {
+        for (name, _) in IGNORED.iter().zip(self.ignored).filter(|(_, given)| *given) {
+            let text = format!("Iodine::JSON ignores the option {name}.");
+            let _: Value = ruby.module_kernel().funcall("warn", (text,))?;
+        }
+        Ok(())
+    }
+}
+
 /// What the options of the json gem come to; `None` if one of them is beyond us.
-fn strict_rules(ruby: &Ruby, options: Value) -> Option<(Rules, bool)> {
+fn strict_rules(options: Value) -> Result<Option<(Rules, bool)>, Error> {
     let mut rules = Rules::STRICT;
     let mut symbolize = false;
     if options.is_nil() {
-        return Some((rules, symbolize));
+        return Ok(Some((rules, symbolize)));
     }
-    let options = RHash::from_value(options)?;
+    let Some(options) = RHash::from_value(options) else { return Ok(None) };
     let mut understood = 0;
-    for name in ["symbolize_names", "max_nesting", "allow_nan", "quirks_mode"].iter().chain(&OFF_ONLY) {
-        let Some(value) = option(ruby, options, name) else { continue };
-        understood += 1;
-        match *name {
-            "symbolize_names" => symbolize = value.to_bool(),
-            "max_nesting" => rules.max_nesting = nesting(value)?,
+    each_option(options, |name, value| {
+        let is_understood = match name {
+            "symbolize_names" => {
+                symbolize = value.to_bool();
+                true
+            }
+            "max_nesting" => match nesting(value) {
+                Some(limit) => {
+                    rules.max_nesting = limit;
+                    true
+                }
+                None => false,
+            },
             // NaN is refused either way, and then the other parser decides.
-            "allow_nan" | "quirks_mode" => {}
-            _ if value.to_bool() => return None,
-            _ => {}
-        }
-    }
-    (understood == options.len()).then_some((rules, symbolize))
+            "allow_nan" | "quirks_mode" => true,
+            _ => OFF_ONLY.contains(&name) && !value.to_bool(),
+        };
+        understood += usize::from(is_understood);
+        Ok(())
+    })?;
+    Ok((understood == options.len()).then_some((rules, symbolize)))
 }
 
-/// The value under `name`, without asking the Hash for its default.
-fn option(ruby: &Ruby, options: RHash, name: &str) -> Option<Value> {
-    options.get(ruby.to_symbol(name))
+/// Calls `take` with each option whose name is a Symbol.
+fn each_option(options: RHash, mut take: impl FnMut(&str, Value) -> Result<(), Error>) -> Result<(), Error> {
+    options.foreach(|name: Value, value: Value| {
+        if let Some(name) = Symbol::from_value(name) {
+            take(&name.name()?, value)?;
+        }
+        Ok(ForEach::Continue)
+    })
 }
 
 /// `max_nesting`: 0, below, nil and false are no limit.
@@ -158,21 +212,12 @@ fn hash(ruby: &Ruby, options: Value) -> Result<RHash, Error> {
     RHash::from_value(options).ok_or_else(|| wrong_type(ruby, options, "Hash"))
 }
 
-fn warn_of_ignored(ruby: &Ruby, options: RHash) -> Result<(), Error> {
-    for name in IGNORED {
-        if option(ruby, options, name).is_some_and(|value| value.to_bool()) {
-            let text = format!("Iodine::JSON ignores the option {name}.");
-            let _: Value = ruby.module_kernel().funcall("warn", (text,))?;
-        }
-    }
-    Ok(())
-}
-
 /// A `ParserError` that knows where and why, beside the message that it always had.
 fn malformed(error: iodine_codec::json::Error) -> Result<Error, Error> {
     // SAFETY: kept for ever, see `init`.
     let class = unsafe { Value::from_raw(PARSER_ERROR.get().copied().unwrap_or(rb_sys::Qnil as _)) };
     let reason = error.kind.as_str();
-    let exception: Exception = ExceptionClass::try_convert(class)?.new_instance((MESSAGE, reason, error.offset))?;
+    let exception: Exception =
+        ExceptionClass::try_convert(class)?.new_instance((MESSAGE, reason, error.offset))?;
     Ok(exception.into())
 }

@@ -6,15 +6,15 @@ use super::wrong_type;
 use crate::gvl;
 use iodine_codec::date::{self, Stamp};
 use iodine_codec::url::{Coding, decode};
-use magnus::encoding::{EncodingCapable, Index, RbEncoding};
+use magnus::encoding::{EncodingCapable, RbEncoding};
 use magnus::rb_sys::{AsRawValue, FromRawValue};
 use magnus::value::ReprValue;
-use magnus::{
-    Error, Integer, Module, Object, RModule, RString, Ruby, Time, TryConvert, Value, function,
-};
-use std::ffi::c_long;
+use magnus::{Error, Integer, Module, Object, RModule, RString, Ruby, Time, TryConvert, Value, function};
+use std::ffi::{c_int, c_long};
+use std::sync::OnceLock;
 use std::time::SystemTime;
 
+const FALSE: rb_sys::VALUE = rb_sys::Qfalse as rb_sys::VALUE;
 const BAD_URL: &str = "Malformed URL string - couldn't decode.";
 const BAD_PATH: &str = "Malformed URL path string - couldn't decode.";
 // As the original gem puts it; nothing is altered any more (fault F60).
@@ -46,11 +46,11 @@ pub fn init(ruby: &Ruby, base: RModule) -> Result<(), Error> {
 // --- what iodine has always done ---------------------------------------------------------------------------------
 
 fn decode_url(ruby: &Ruby, source: Value) -> Result<RString, Error> {
-    decoded(string(ruby, source)?, Coding::FORM)?.ok_or_else(|| malformed(ruby, BAD_URL))
+    decoded(string(ruby, source)?, Coding::FORM, binary())?.ok_or_else(|| malformed(ruby, BAD_URL))
 }
 
 fn decode_path(ruby: &Ruby, source: Value) -> Result<RString, Error> {
-    decoded(string(ruby, source)?, Coding::PATH)?.ok_or_else(|| malformed(ruby, BAD_PATH))
+    decoded(string(ruby, source)?, Coding::PATH, binary())?.ok_or_else(|| malformed(ruby, BAD_PATH))
 }
 
 fn decode_url_in_place(ruby: &Ruby, source: Value) -> Result<RString, Error> {
@@ -69,40 +69,38 @@ fn time2str(ruby: &Ruby, arguments: &[Value]) -> Result<RString, Error> {
         [time] => seconds(ruby, *time)?,
         _ => return Err(argument_count(ruby, arguments.len(), "0..1")),
     };
-    Ok(text(ruby, date::http(seconds)))
+    text(ruby, &date::http(seconds), ruby.ascii8bit_encoding())
 }
 
 fn rfc2109(ruby: &Ruby, time: Value) -> Result<RString, Error> {
-    Ok(text(ruby, date::rfc2109(seconds(ruby, time)?)))
+    text(ruby, &date::rfc2109(seconds(ruby, time)?), ruby.ascii8bit_encoding())
 }
 
 fn rfc2822(ruby: &Ruby, time: Value) -> Result<RString, Error> {
-    Ok(text(ruby, date::rfc2822(seconds(ruby, time)?, None)))
+    text(ruby, &date::rfc2822(seconds(ruby, time)?, None), ruby.ascii8bit_encoding())
 }
 
 /// `unescape(source, encoding_or_object_in_it = UTF-8)`.
 fn unescape(ruby: &Ruby, arguments: &[Value]) -> Result<RString, Error> {
     let (source, encoding) = match arguments {
-        [source] => (source, ruby.utf8_encindex()),
-        [source, wanted] if wanted.is_nil() => (source, ruby.utf8_encindex()),
+        [source] => (source, utf8()),
+        [source, wanted] if wanted.is_nil() => (source, utf8()),
         [source, wanted] => (source, encoding_of(ruby, *wanted)?),
         _ => return Err(argument_count(ruby, arguments.len(), "1..2")),
     };
-    let decoded = decode_url(ruby, *source)?;
-    decoded.enc_set(encoding)?;
-    Ok(decoded)
+    decoded(string(ruby, *source)?, Coding::FORM, encoding)?.ok_or_else(|| malformed(ruby, BAD_URL))
 }
 
 /// That Encoding, or the encoding of that String (Symbol, Regexp).
-fn encoding_of(ruby: &Ruby, value: Value) -> Result<Index, Error> {
+fn encoding_of(ruby: &Ruby, value: Value) -> Result<c_int, Error> {
     if value.is_kind_of(ruby.class_encoding()) {
-        return Ok(RbEncoding::try_convert(value)?.into());
+        return index_of(ruby, value);
     }
     let encoding: Value = match value.respond_to("encoding", false)? {
         true => value.funcall("encoding", ())?,
         false => return Err(wrong_type(ruby, value, "Encoding")),
     };
-    Ok(RbEncoding::try_convert(encoding)?.into())
+    index_of(ruby, encoding)
 }
 
 // --- what Rack does ----------------------------------------------------------------------------------------------
@@ -118,17 +116,14 @@ fn patch_rack_utils(utils: RModule) -> Result<(), Error> {
 /// `URI.decode_www_form_component`. An ArgumentError is what Rack answers with 400.
 fn rack_unescape(ruby: &Ruby, arguments: &[Value]) -> Result<RString, Error> {
     let (source, encoding) = match arguments {
-        [source] => (source, ruby.utf8_encindex()),
-        [source, wanted] => (source, RbEncoding::try_convert(*wanted)?.into()),
+        [source] => (source, utf8()),
+        [source, wanted] => (source, index_of(ruby, *wanted)?),
         _ => return Err(argument_count(ruby, arguments.len(), "1..2")),
     };
     let source = string(ruby, *source)?;
     check_encoding(ruby, source)?;
-    match decoded(source, Coding::FORM)? {
-        Some(decoded) => {
-            decoded.enc_set(encoding)?;
-            Ok(decoded)
-        }
+    match decoded(source, Coding::FORM, encoding)? {
+        Some(decoded) => Ok(decoded),
         None => {
             // SAFETY: copied at once, before Ruby may run.
             let shown = String::from_utf8_lossy(unsafe { source.as_slice() }).into_owned();
@@ -143,31 +138,43 @@ fn rack_unescape_path(ruby: &Ruby, source: Value) -> Result<RString, Error> {
     let source = string(ruby, source)?;
     check_encoding(ruby, source)?;
     // With the rules of ANY_PATH nothing is malformed.
-    let decoded = decoded(source, Coding::ANY_PATH)?.unwrap_or(source);
-    let encoding = source.enc_get();
-    decoded.enc_set(encoding)?;
+    // SAFETY: the GVL is held and `source` is alive.
+    let encoding = unsafe { rb_sys::rb_enc_get_index(source.as_raw()) };
+    let decoded = decoded(source, Coding::ANY_PATH, encoding)?.unwrap_or(source);
     // SAFETY: looked at here and now, without Ruby.
-    if encoding == ruby.usascii_encindex() && !unsafe { decoded.as_slice() }.is_ascii() {
+    if !unsafe { decoded.as_slice() }.is_ascii() && source.enc_get() == ruby.usascii_encindex() {
         decoded.enc_set(ruby.utf8_encindex())?;
     }
     Ok(decoded)
 }
 
 fn rack_rfc2109(ruby: &Ruby, time: Value) -> Result<RString, Error> {
-    let stamp = rfc2109(ruby, time)?;
-    stamp.enc_set(ruby.utf8_encindex())?;
-    Ok(stamp)
+    text(ruby, &date::rfc2109(seconds(ruby, time)?), ruby.utf8_encoding())
 }
 
-/// `Time#rfc2822`, which has the clock and the offset of the Time.
+static IS_UTC: OnceLock<rb_sys::ID> = OnceLock::new();
+
+/// `Time#rfc2822`, which has the clock and the offset of the Time. What is no Time is taken as seconds.
 fn rack_rfc2822(ruby: &Ruby, time: Value) -> Result<RString, Error> {
-    let offset = match Time::from_value(time) {
-        Some(time) if !time.funcall::<_, _, bool>("utc?", ())? => Some(time.utc_offset() as i32 / 60),
-        _ => None,
-    };
-    let stamp = text(ruby, date::rfc2822(seconds(ruby, time)?, offset));
-    stamp.enc_set(ruby.utf8_encindex())?;
-    Ok(stamp)
+    if Time::from_value(time).is_none() {
+        return text(ruby, &date::rfc2822(seconds(ruby, time)?, None), ruby.utf8_encoding());
+    }
+    // SAFETY: the GVL is held.
+    let is_utc = *IS_UTC.get_or_init(|| unsafe { rb_sys::rb_intern(c"utc?".as_ptr()) });
+    let value = gvl::protect(|| {
+        // SAFETY: the GVL is held and `time` is a Time, alive. Nothing here owns anything.
+        unsafe {
+            let seconds = rb_sys::rb_time_timespec(time.as_raw()).tv_sec;
+            let offset = match rb_sys::rb_funcallv(time.as_raw(), is_utc, 0, std::ptr::null()) {
+                FALSE => Some(rb_sys::rb_num2int(rb_sys::rb_time_utc_offset(time.as_raw())) as i32 / 60),
+                _ => None,
+            };
+            let stamp = date::rfc2822(seconds, offset);
+            rb_sys::rb_utf8_str_new(stamp.as_ptr().cast(), stamp.len() as c_long)
+        }
+    })?;
+    // SAFETY: a String just made, on the stack.
+    RString::try_convert(unsafe { Value::from_raw(value) })
 }
 
 /// A regular expression refuses text that is broken in its encoding, and so does whatever is built with one.
@@ -183,16 +190,21 @@ fn check_encoding(ruby: &Ruby, source: RString) -> Result<(), Error> {
 
 // --- strings and times -------------------------------------------------------------------------------------------
 
-/// A fresh binary String with what `source` says; `None` if it is malformed.
-fn decoded(source: RString, coding: Coding) -> Result<Option<RString>, Error> {
+/// A fresh String with what `source` says; `None` if it is malformed.
+fn decoded(source: RString, coding: Coding, encoding: c_int) -> Result<Option<RString>, Error> {
     let mut well_formed = true;
     let value = gvl::protect(|| {
         // SAFETY: the GVL is held, `source` is alive and Ruby copies its bytes. The copy is fresh and nobody else's.
         unsafe {
-            let raw = source.as_raw();
-            let copy = rb_sys::rb_str_new(rb_sys::RSTRING_PTR(raw), rb_sys::RSTRING_LEN(raw));
+            let (start, length) =
+                (rb_sys::RSTRING_PTR(source.as_raw()), rb_sys::RSTRING_LEN(source.as_raw()));
+            let is_utf8 = encoding == rb_sys::rb_utf8_encindex();
+            let copy = match is_utf8 {
+                true => rb_sys::rb_utf8_str_new(start, length),
+                false => rb_sys::rb_str_new(start, length),
+            };
             well_formed = decode_bytes(copy, coding);
-            copy
+            if is_utf8 { copy } else { rb_sys::rb_enc_associate_index(copy, encoding) }
         }
     })?;
     // SAFETY: a String just made, on the stack.
@@ -231,6 +243,32 @@ unsafe fn decode_bytes(string: rb_sys::VALUE, coding: Coding) -> bool {
     }
 }
 
+/// The number of an Encoding, or of the one with this name.
+fn index_of(ruby: &Ruby, encoding: Value) -> Result<c_int, Error> {
+    let mut index = -1;
+    gvl::protect(|| {
+        // SAFETY: the GVL is held and the value is alive.
+        index = unsafe { rb_sys::rb_to_encoding_index(encoding.as_raw()) };
+        rb_sys::Qnil as rb_sys::VALUE
+    })?;
+    match index {
+        0.. => Ok(index),
+        _ => Err(Error::new(ruby.exception_arg_error(), format!("unknown encoding name - {encoding}"))),
+    }
+}
+
+/// The number of UTF-8.
+fn utf8() -> c_int {
+    // SAFETY: a constant of Ruby's.
+    unsafe { rb_sys::rb_utf8_encindex() }
+}
+
+/// The number of ASCII-8BIT.
+fn binary() -> c_int {
+    // SAFETY: a constant of Ruby's.
+    unsafe { rb_sys::rb_ascii8bit_encindex() }
+}
+
 /// Seconds since 1970 of anything that knows them; nil is now.
 fn seconds(ruby: &Ruby, time: Value) -> Result<i64, Error> {
     if time.is_nil() {
@@ -257,8 +295,9 @@ fn now() -> i64 {
     }
 }
 
-fn text(ruby: &Ruby, stamp: Stamp) -> RString {
-    ruby.str_from_slice(&stamp)
+/// Dates are ASCII, whatever encoding they are in.
+fn text(ruby: &Ruby, stamp: &Stamp, encoding: RbEncoding) -> Result<RString, Error> {
+    Ok(ruby.enc_str_new(&**stamp, encoding))
 }
 
 fn string(ruby: &Ruby, value: Value) -> Result<RString, Error> {

@@ -78,8 +78,12 @@ impl Rules {
     pub const MAX_DIGITS: usize = 16_384;
 
     /// RFC 8259 and no more.
-    pub const STRICT: Rules =
-        Rules { lenient: false, max_nesting: Self::MAX_NESTING, allow_nan: false, max_digits: Self::MAX_DIGITS };
+    pub const STRICT: Rules = Rules {
+        lenient: false,
+        max_nesting: Self::MAX_NESTING,
+        allow_nan: false,
+        max_digits: Self::MAX_DIGITS,
+    };
     /// With all extensions.
     pub const LENIENT: Rules = Rules { lenient: true, allow_nan: true, ..Self::STRICT };
 }

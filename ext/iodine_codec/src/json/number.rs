@@ -44,7 +44,7 @@ impl<B: Builder> Parser<'_, B> {
             self.builder.integer(if negative { -value } else { value });
             return Ok(());
         }
-        self.long_integer(start, negative, length)
+        self.long_integer(start, negative, mantissa, length)
     }
 
     #[cold]
@@ -56,15 +56,21 @@ impl<B: Builder> Parser<'_, B> {
         }
     }
 
-    /// An integer of 19 digits or more.
-    fn long_integer(&mut self, start: usize, negative: bool, length: usize) -> Result<(), Error> {
+    /// An integer of 19 digits or more; of 19 or less `mantissa` is the value.
+    fn long_integer(
+        &mut self,
+        start: usize,
+        negative: bool,
+        mantissa: u64,
+        length: usize,
+    ) -> Result<(), Error> {
         if length > self.rules.max_digits {
             return Err(self.error(ErrorKind::TooManyDigits));
         }
-        let text = self.since(start);
-        match std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()) {
-            Some(value) => self.builder.integer(value),
-            None => {
+        let value = if negative { 0i64.checked_sub_unsigned(mantissa) } else { i64::try_from(mantissa).ok() };
+        match value {
+            Some(value) if length <= MANTISSA_DIGITS => self.builder.integer(value),
+            _ => {
                 let digits = self.source.get(start + usize::from(negative)..self.at).unwrap_or_default();
                 self.builder.big_integer(negative, digits, 10);
             }

@@ -108,12 +108,8 @@ impl<B: Builder> Parser<'_, B> {
 
     /// `NaN`, `Infinity` and their other spellings, behind a sign if there is one.
     pub(super) fn not_finite(&mut self, negative: bool) -> Result<(), Error> {
-        const SPELLINGS: [(&[u8], f64); 4] = [
-            (b"NaN", f64::NAN),
-            (b"nan", f64::NAN),
-            (b"Infinity", f64::INFINITY),
-            (b"inf", f64::INFINITY),
-        ];
+        const SPELLINGS: [(&[u8], f64); 4] =
+            [(b"NaN", f64::NAN), (b"nan", f64::NAN), (b"Infinity", f64::INFINITY), (b"inf", f64::INFINITY)];
         let rest = self.rest();
         let Some((spelling, value)) = SPELLINGS.into_iter().find(|(word, _)| rest.starts_with(word)) else {
             return Err(self.error(ErrorKind::ExpectedValue));

@@ -2,6 +2,7 @@
 
 use super::parser::Parser;
 use super::{Builder, Error, ErrorKind, Text};
+use crate::hex;
 
 const REPLACEMENT: char = char::REPLACEMENT_CHARACTER;
 
@@ -16,7 +17,11 @@ impl<B: Builder> Parser<'_, B> {
         }
         let text = Text::Utf8(self.source.get(start..self.at).unwrap_or_default());
         self.at += 1;
-        if is_key { self.builder.key(text) } else { self.builder.string(text) }
+        if is_key {
+            self.builder.key(text)
+        } else {
+            self.builder.string(text)
+        }
         Ok(())
     }
 
@@ -48,7 +53,11 @@ impl<B: Builder> Parser<'_, B> {
             true => Text::Utf8(bytes),
             false => Text::Binary(bytes),
         };
-        if is_key { self.builder.key(text) } else { self.builder.string(text) }
+        if is_key {
+            self.builder.key(text)
+        } else {
+            self.builder.string(text)
+        }
         Ok(())
     }
 
@@ -132,7 +141,7 @@ impl<B: Builder> Parser<'_, B> {
 
     fn hex(&self, start: usize, count: usize) -> Option<u32> {
         let digits = self.source.get(start..start + count)?;
-        digits.iter().try_fold(0, |value, &digit| Some(value * 16 + char::from(digit).to_digit(16)?))
+        digits.iter().try_fold(0, |value, &digit| Some(value << 4 | u32::from(hex::value(digit)?)))
     }
 }
 
