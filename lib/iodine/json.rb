@@ -67,15 +67,13 @@ module Iodine
         value = Base.parse_strict_json(source, options)
         return value unless JSON_REFUSED.equal?(value)
 
+        # The default of the method behind is its own matter.
         options.nil? ? super(source) : super
       end
 
-      def parse!(source, options = nil)
-        known = options.nil? || (options.is_a?(Hash) && options.empty?)
-        value = known ? Base.parse_strict_json(source, UNLIMITED) : JSON_REFUSED
-        return value unless JSON_REFUSED.equal?(value)
-
-        options.nil? ? super(source) : super
+      def parse!(source, *options)
+        value = options.empty? ? Base.parse_strict_json(source, UNLIMITED) : JSON_REFUSED
+        JSON_REFUSED.equal?(value) ? super : value
       end
     end
     private_constant :JSONPatch
