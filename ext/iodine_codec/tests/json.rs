@@ -117,9 +117,11 @@ const LENIENT_ONLY: &[(&str, &str, &str)] = &[
 
 use ErrorKind::*;
 
-/// What is refused, where and why: first strictly, then leniently.
+type Refusal = (ErrorKind, usize);
+
+/// What is refused, why and where: first strictly, then leniently.
 #[rustfmt::skip]
-const NEITHER: &[(&str, &[u8], (ErrorKind, usize), (ErrorKind, usize))] = &[
+const NEITHER: &[(&str, &[u8], Refusal, Refusal)] = &[
     ("n_empty", b"", (ExpectedValue, 0), (ExpectedValue, 0)),
     ("n_blank", b"  ", (ExpectedValue, 2), (ExpectedValue, 2)),
     ("n_bom", "\u{feff}1".as_bytes(), (ExpectedValue, 0), (ExpectedValue, 0)),
@@ -354,7 +356,7 @@ fn as_serde(tree: Tree) -> Tree {
             Tree::Float(digits.parse().expect("digits are a float, too"))
         }
         Tree::Integer(0) => Tree::Float(0.0),
-        Tree::Float(value) if value == 0.0 => Tree::Float(0.0),
+        Tree::Float(0.0) => Tree::Float(0.0),
         other => other,
     }
 }
