@@ -251,9 +251,11 @@ fn new_string(text: Text<'_>) -> VALUE {
     let bytes = text.bytes();
     let (start, length) = (bytes.as_ptr().cast::<c_char>(), bytes.len() as c_long);
     // SAFETY: the GVL is held; Ruby copies the bytes.
-    match text {
-        Text::Utf8(_) => unsafe { rb_sys::rb_utf8_str_new(start, length) },
-        Text::Binary(_) => unsafe { rb_sys::rb_str_new(start, length) },
+    unsafe {
+        match text {
+            Text::Utf8(_) => rb_sys::rb_utf8_str_new(start, length),
+            Text::Binary(_) => rb_sys::rb_str_new(start, length),
+        }
     }
 }
 
