@@ -23,6 +23,8 @@ require "iodine/compat"
 require "iodine/orm"
 require "iodine/pid_file"
 require "iodine/rack"
+require "iodine/rack_utils"
+require "iodine/json"
 require "iodine/cli"
 
 # The executable sets this constant before it requires iodine; so may a script that wants the flags.

@@ -10,6 +10,7 @@ mod api;
 mod app_thread;
 mod fork;
 mod gvl;
+mod json;
 mod process;
 mod rack;
 mod roots;

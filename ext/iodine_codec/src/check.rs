@@ -9,6 +9,8 @@ use crate::http1::{
     BodyLength, BodySize, ChunkedDecoder, Framing, Limits, Piece, Rejection, Request, RequestDecoder,
     RequestFacts, ResponseEncoder, Step, chunk,
 };
+use crate::json::{self, Builder, ErrorKind, Rules, Scratch, Text};
+use crate::url::{self, Coding};
 
 /// Something a decoder told about a stream of bytes. Pieces of one body are joined.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -128,6 +130,73 @@ pub fn file_path(data: &[u8]) {
     }
 }
 
+/// A JSON document as a tree, for comparing.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum Tree {
+    Null,
+    Boolean(bool),
+    Integer(i64),
+    /// Sign and digits, and their base.
+    BigInteger(String, u32),
+    Float(f64),
+    Text(Vec<u8>),
+    /// A string that is not UTF-8.
+    Binary(Vec<u8>),
+    Array(Vec<Tree>),
+    Object(Vec<(Tree, Tree)>),
+}
+
+impl Tree {
+    /// The tree of a document.
+    pub fn parse(data: &[u8], rules: &Rules) -> Result<Tree, json::Error> {
+        let mut stack = TreeBuilder(Vec::new());
+        json::parse(data, rules, &mut Scratch::default(), &mut stack)?;
+        assert_eq!(stack.0.len(), 1, "a document is one value");
+        Ok(stack.0.remove(0))
+    }
+
+    /// The tree as strict JSON, as far as it can be written as such.
+    pub fn write(&self, out: &mut Vec<u8>) -> Option<()> {
+        match self {
+            Tree::Null => out.extend_from_slice(b"null"),
+            Tree::Boolean(value) => out.extend_from_slice(value.to_string().as_bytes()),
+            Tree::Integer(value) => out.extend_from_slice(value.to_string().as_bytes()),
+            Tree::BigInteger(digits, 10) => out.extend_from_slice(digits.as_bytes()),
+            Tree::Float(value) if value.is_finite() => out.extend_from_slice(format!("{value:e}").as_bytes()),
+            Tree::Text(bytes) => write_text(bytes, out),
+            Tree::Array(items) => {
+                out.push(b'[');
+                for (index, item) in items.iter().enumerate() {
+                    out.extend_from_slice(if index == 0 { b"" } else { b" ,\n" });
+                    item.write(out)?;
+                }
+                out.push(b']');
+            }
+            Tree::Object(members) => {
+                out.push(b'{');
+                for (index, (key, value)) in members.iter().enumerate() {
+                    out.extend_from_slice(if index == 0 { b"" } else { b"," });
+                    key.write(out)?;
+                    out.extend_from_slice(b"\t:");
+                    value.write(out)?;
+                }
+                out.push(b'}');
+            }
+            Tree::BigInteger(..) | Tree::Float(_) | Tree::Binary(_) => return None,
+        }
+        Some(())
+    }
+
+    fn depth(&self) -> usize {
+        match self {
+            Tree::Array(items) => 1 + items.iter().map(Tree::depth).max().unwrap_or(0),
+            Tree::Object(members) => 1 + members.iter().map(|(_, value)| value.depth()).max().unwrap_or(0),
+            _ => 0,
+        }
+    }
+}
+
 /// Ranges: the first eight bytes are a file's length, the others a `Range` header. What is served lies in the file and
 /// nothing of it is served twice.
 pub fn range(data: &[u8]) {
@@ -149,6 +218,122 @@ pub fn range_of(value: &[u8], len: u64) {
         served = part.start.checked_add(part.len).expect("no place is beyond 64 bits");
     }
     assert!(served <= len, "no part leaves the file");
+}
+
+fn write_text(bytes: &[u8], out: &mut Vec<u8>) {
+    out.push(b'"');
+    for &byte in bytes {
+        match byte {
+            b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
+            ..0x20 => out.extend_from_slice(format!("\\u{byte:04X}").as_bytes()),
+            _ => out.push(byte),
+        }
+    }
+    out.push(b'"');
+}
+
+struct TreeBuilder(Vec<Tree>);
+
+impl Builder for TreeBuilder {
+    fn null(&mut self) {
+        self.0.push(Tree::Null);
+    }
+
+    fn boolean(&mut self, value: bool) {
+        self.0.push(Tree::Boolean(value));
+    }
+
+    fn integer(&mut self, value: i64) {
+        self.0.push(Tree::Integer(value));
+    }
+
+    fn big_integer(&mut self, negative: bool, digits: &[u8], radix: u32) {
+        assert!(!digits.is_empty() && digits.iter().all(|&digit| char::from(digit).is_digit(radix)));
+        let digits = String::from_utf8_lossy(digits);
+        self.0.push(Tree::BigInteger(format!("{}{digits}", if negative { "-" } else { "" }), radix));
+    }
+
+    fn float(&mut self, value: f64) {
+        self.0.push(Tree::Float(value));
+    }
+
+    fn string(&mut self, text: Text<'_>) {
+        self.0.push(match text {
+            Text::Utf8(bytes) => {
+                assert!(std::str::from_utf8(bytes).is_ok(), "what is called UTF-8 is UTF-8");
+                Tree::Text(bytes.to_vec())
+            }
+            Text::Binary(bytes) => {
+                assert!(std::str::from_utf8(bytes).is_err(), "and what is not, is not");
+                Tree::Binary(bytes.to_vec())
+            }
+        });
+    }
+
+    fn key(&mut self, text: Text<'_>) {
+        self.string(text);
+    }
+
+    fn array(&mut self, count: usize) {
+        let items = self.0.split_off(self.0.len() - count);
+        self.0.push(Tree::Array(items));
+    }
+
+    fn object(&mut self, count: usize) {
+        let mut parts = self.0.split_off(self.0.len() - count * 2).into_iter();
+        let members = std::iter::from_fn(|| Some((parts.next()?, parts.next()?))).collect();
+        self.0.push(Tree::Object(members));
+    }
+}
+
+/// JSON: what is strict JSON means the same leniently, what was read can be written and read again, and the limits hold.
+pub fn json(data: &[u8]) {
+    let strict = Tree::parse(data, &Rules::STRICT);
+    let lenient = Tree::parse(data, &Rules::LENIENT);
+    for error in [&strict, &lenient].into_iter().filter_map(|result| result.as_ref().err()) {
+        assert!(error.offset <= data.len(), "an error is inside the text or at its end");
+    }
+    if strict.is_ok() {
+        assert_eq!(strict, lenient, "lenient rules only add to the strict ones");
+    }
+    let Ok(tree) = lenient else { return };
+    assert!(tree.depth() <= Rules::MAX_NESTING);
+    let shallow = Tree::parse(data, &Rules { max_nesting: 2, ..Rules::LENIENT });
+    match shallow {
+        Ok(_) => assert!(tree.depth() <= 2),
+        Err(error) => assert_eq!((error.kind, tree.depth() > 2), (ErrorKind::TooDeep, true)),
+    }
+    let mut written = Vec::new();
+    if tree.write(&mut written).is_some() {
+        assert_eq!(Tree::parse(&written, &Rules::STRICT), Ok(tree), "round trip");
+    }
+}
+
+/// Percent-encoding: what is encoded decodes to what it was, and what can not be decoded is left alone.
+pub fn percent(data: &[u8]) {
+    let encoded: Vec<u8> = data.iter().flat_map(|byte| format!("%{byte:02x}").into_bytes()).collect();
+    for coding in [Coding::FORM, Coding::PATH, Coding::ANY_PATH] {
+        assert_eq!(decode_percent(&encoded, coding).as_deref(), Some(data), "round trip");
+        let tolerant = decode_percent(data, Coding { keeps_malformed: true, ..coding });
+        match decode_percent(data, coding) {
+            Some(decoded) => assert_eq!(Some(decoded), tolerant, "tolerance only adds"),
+            None => assert!(!coding.keeps_malformed && data.contains(&b'%')),
+        }
+    }
+}
+
+fn decode_percent(data: &[u8], coding: Coding) -> Option<Vec<u8>> {
+    let mut bytes = data.to_vec();
+    match url::decode(&mut bytes, coding) {
+        Ok(length) => {
+            bytes.truncate(length);
+            Some(bytes)
+        }
+        Err(_) => {
+            assert_eq!(bytes, data, "a refused text is left as it was");
+            None
+        }
+    }
 }
 
 fn feed(
@@ -338,6 +523,26 @@ mod tests {
             [&b""[..], b"X-A=1", b"X-A\r\nX-B=1", b"x=a\nb", b"x=a\r\nb", b"x=\0", b"content-length=7", b"=x"]
         {
             response(data);
+        }
+    }
+
+    #[test]
+    fn documents_of_every_kind_pass() {
+        for data in [
+            &b""[..],
+            b"[[[1.5, -2, 12345678901234567890, true, null]], {\"a\": \"\\ud83d\\ude00\\n\"}]",
+            b"[1 2,, # no\n {\"a\":}, NaN, -inf, 0xFFFFFFFFFFFFFFFFF, \"\\xff\"]",
+            b"{\"a\":{\"b\":[1e999, 1e-999, -0.0, 0]}}",
+            b"[\"\xff\"]",
+        ] {
+            json(data);
+        }
+    }
+
+    #[test]
+    fn escapes_of_every_kind_pass() {
+        for data in [&b""[..], b"a+b%20c", b"%", b"%4", b"%%41+", b"\xff%00"] {
+            percent(data);
         }
     }
 }

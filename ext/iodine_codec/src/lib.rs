@@ -5,6 +5,8 @@
 //!
 //! - [`http`]: meanings that every version of HTTP shares: heads, statuses, authorities, forwarded schemes.
 //! - [`http1`]: the bytes of HTTP/1: the request decoder, the response encoder and the chunked coding.
+//! - [`json`]: JSON, told value by value.
+//! - [`url`], [`date`]: percent-encoding undone, and dates as protocols write them.
 //! - [`access_log`]: the line written for each answered request.
 //! - [`check`]: what must hold for any input at all; the fuzz targets call it, and so do unit tests.
 //!
@@ -14,5 +16,9 @@
 
 pub mod access_log;
 pub mod check;
+pub mod date;
+mod hex;
 pub mod http;
 pub mod http1;
+pub mod json;
+pub mod url;

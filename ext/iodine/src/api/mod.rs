@@ -1,6 +1,8 @@
 //! `Iodine::Base`: the primitives that the Ruby side in `lib/` builds the public interface on. Not for users.
 
 mod files;
+mod json;
+mod rack_utils;
 
 use crate::{app_thread, fork, process, rack, roots};
 use iodine_codec::http1::Limits;
@@ -68,7 +70,8 @@ pub fn init(ruby: &Ruby) -> Result<(), Error> {
     base.define_singleton_method("verbosity=", function!(log::set_verbosity, 1))?;
     base.define_singleton_method("forked!", function!(fork::become_inert, 0))?;
     base.define_singleton_method("forked?", function!(fork::is_inert, 0))?;
-    Ok(())
+    json::init(ruby, base)?;
+    rack_utils::init(ruby, base)
 }
 
 // --- listening ---------------------------------------------------------------------------------------------------
@@ -296,4 +299,17 @@ fn write_log(level: i64, text: RString) {
     // SAFETY: copied at once, before Ruby may run.
     let text = String::from_utf8_lossy(unsafe { text.as_slice() }).into_owned();
     log::message(Level::from_number(level), &text);
+}
+
+// --- errors ------------------------------------------------------------------------------------------------------
+
+fn type_error(ruby: &Ruby, message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
+    Error::new(ruby.exception_type_error(), message)
+}
+
+/// What Ruby says of an argument of the wrong class.
+fn wrong_type(ruby: &Ruby, value: Value, expected: &str) -> Error {
+    let plain = value.is_nil() || [rb_sys::Qtrue as VALUE, rb_sys::Qfalse as VALUE].contains(&value.as_raw());
+    let given = if plain { value.inspect() } else { value.class().to_string() };
+    type_error(ruby, format!("wrong argument type {given} (expected {expected})"))
 }
