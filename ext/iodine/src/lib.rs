@@ -10,6 +10,7 @@ mod api;
 mod app_thread;
 mod fork;
 mod gvl;
+mod mustache;
 mod process;
 mod rack;
 mod roots;
@@ -23,5 +24,6 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn init(ruby: &magnus::Ruby) -> Result<(), magnus::Error> {
     roots::init();
     rack::init(ruby)?;
+    mustache::init(ruby)?;
     api::init(ruby)
 }

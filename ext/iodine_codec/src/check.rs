@@ -3,11 +3,15 @@
 //! Each function takes bytes that nobody chose and panics if an invariant is broken. The fuzz targets are one call to
 //! a function in here, and so are unit tests. Nothing in the server calls this module.
 
+mod mustache;
+
 use crate::http::{Version, token};
 use crate::http1::{
     BodyLength, BodySize, ChunkedDecoder, Framing, Limits, Piece, Rejection, Request, RequestDecoder,
     RequestFacts, ResponseEncoder, Step, chunk,
 };
+
+pub use mustache::{OutOfPatience, Tree, mustache, render, template};
 
 /// Something a decoder told about a stream of bytes. Pieces of one body are joined.
 #[derive(Clone, Debug, PartialEq, Eq)]

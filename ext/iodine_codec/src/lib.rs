@@ -5,6 +5,7 @@
 //!
 //! - [`http`]: meanings that every version of HTTP shares: heads, statuses, authorities, forwarded schemes.
 //! - [`http1`]: the bytes of HTTP/1: the request decoder, the response encoder and the chunked coding.
+//! - [`mustache`]: templates, compiled and rendered.
 //! - [`access_log`]: the line written for each answered request.
 //! - [`check`]: what must hold for any input at all; the fuzz targets call it, and so do unit tests.
 //!
@@ -16,3 +17,4 @@ pub mod access_log;
 pub mod check;
 pub mod http;
 pub mod http1;
+pub mod mustache;
