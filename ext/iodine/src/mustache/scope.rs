@@ -72,16 +72,24 @@ pub fn utf8(text: &[u8]) -> VALUE {
     unsafe { rb_sys::rb_utf8_str_new(text.as_ptr().cast(), text.len() as c_long) }
 }
 
-/// A String whose bytes can go into UTF-8: itself where that is so, else converted. The GVL is held; may raise.
-pub fn as_utf8(string: VALUE) -> VALUE {
-    // SAFETY: the GVL is held, and the value is a String.
+/// Whether a String's bytes can go among UTF-8 as they are. Binary ones are taken at their word.
+fn fits_utf8(string: VALUE) -> bool {
+    // SAFETY: the GVL is held, and the value is a String: every String has an encoding.
     unsafe {
         let encoding = rb_sys::rb_enc_get_index(string);
-        let fits =
-            [rb_sys::rb_utf8_encindex(), rb_sys::rb_usascii_encindex(), rb_sys::rb_ascii8bit_encindex()];
-        if fits.contains(&encoding) {
-            return string;
-        }
+        encoding == rb_sys::rb_utf8_encindex()
+            || encoding == rb_sys::rb_usascii_encindex()
+            || encoding == rb_sys::rb_ascii8bit_encindex()
+    }
+}
+
+/// A String whose bytes can go among UTF-8: itself where that is so, else converted. The GVL is held; may raise.
+pub fn as_utf8(string: VALUE) -> VALUE {
+    if fits_utf8(string) {
+        return string;
+    }
+    // SAFETY: the GVL is held, and the value is a String.
+    unsafe {
         let utf8 = rb_sys::rb_enc_from_encoding(rb_sys::rb_utf8_encoding());
         rb_sys::rb_str_encode(string, utf8, 0, NIL)
     }
@@ -189,7 +197,9 @@ impl RubyScope {
     }
 
     fn write_string(&self, string: VALUE, sink: &mut Sink<'_>) -> Result<(), Error> {
-        if let Some(string) = self.guarded(|| as_utf8(string))? {
+        if fits_utf8(string) {
+            sink.write(bytes(&string));
+        } else if let Some(string) = self.guarded(|| as_utf8(string))? {
             sink.write(bytes(&string));
         }
         Ok(())
