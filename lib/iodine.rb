@@ -20,6 +20,7 @@ require "iodine/cluster"
 require "iodine/compat"
 require "iodine/orm"
 require "iodine/pid_file"
+require "iodine/mustache"
 require "iodine/rack"
 require "iodine/cli"
 

@@ -118,13 +118,15 @@ RSpec.describe Iodine::Mustache, "values" do
     end
 
     it "that change what they belong to are not called (F57)" do
-      data = { a: [3, 1, 2], b: +"text", c: { d: 1 } }
-      render("{{a.clear}}{{a.pop}}{{a.shift}}{{a.sort!}}{{b.clear}}{{b.upcase!}}{{c.shift}}{{c.clear}}{{clear}}" \
-             "{{a.freeze}}{{b.freeze}}{{c.compare_by_identity}}{{shift}}", data)
-      expect(data).to eq({ a: [3, 1, 2], b: "text", c: { d: 1 } })
-      expect(data.values.map(&:frozen?)).to eq([false] * 3)
+      data = { a: [3, 1, 2], b: +"text", c: { d: 1 }, e: Set[1] }
+      render("{{a.clear}}{{a.pop}}{{a.shift}}{{a.sort!}}{{b.clear}}{{b.upcase!}}{{c.shift}}{{c.clear}}{{clear}}{{e.clear}}" \
+             "{{a.freeze}}{{b.freeze}}{{c.compare_by_identity}}{{shift}}{{#a}}{{a.clear}}{{/a}}", data)
+      expect(data).to eq({ a: [3, 1, 2], b: "text", c: { d: 1 }, e: Set[1] })
+      expect(data.values.map(&:frozen?)).to eq([false] * 4)
       expect(data[:c]).not_to be_compare_by_identity
       expect { render("{{a.display}}", data) }.not_to output.to_stdout_from_any_process
+      own = Class.new { def clear = "of the object's own" }.new
+      expect(render("{{{a.clear}}}", { a: own })).to eq("of the object's own")
     end
 
     it "of nil are not called, though nil may be an element" do

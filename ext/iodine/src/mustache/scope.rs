@@ -37,18 +37,8 @@ const TRUE: VALUE = rb_sys::Qtrue as VALUE;
 /// No Ruby value at all.
 const UNDEFINED: VALUE = rb_sys::Qundef as VALUE;
 
-/// Methods of core classes that a template must not call, beside those whose name ends in `!` (F57).
-const MUTATORS: [&[u8]; 9] = [
-    b"clear",
-    b"compare_by_identity",
-    b"display",
-    b"freeze",
-    b"pop",
-    b"rehash",
-    b"reset",
-    b"shift",
-    b"undump",
-];
+/// Methods of Strings and collections that a template must not call (F57).
+const MUTATORS: [&[u8]; 6] = [b"clear", b"compare_by_identity", b"pop", b"rehash", b"reset", b"shift"];
 
 /// Makes the Array of keys. The GVL is held; may raise NoMemoryError.
 pub fn make_keys<'t>(count: usize, keys: impl Iterator<Item = Key<'t>>) -> VALUE {
@@ -58,7 +48,8 @@ pub fn make_keys<'t>(count: usize, keys: impl Iterator<Item = Key<'t>>) -> VALUE
         for key in keys {
             let string = rb_sys::rb_str_freeze(utf8(key.text));
             // There is no Symbol that is invalid, only an EncodingError.
-            let symbol = if str::from_utf8(key.text).is_ok() { rb_sys::rb_str_intern(string) } else { NIL };
+            let symbol =
+                if std::str::from_utf8(key.text).is_ok() { rb_sys::rb_str_intern(string) } else { NIL };
             rb_sys::rb_ary_push(array, symbol);
             rb_sys::rb_ary_push(array, string);
         }
@@ -114,9 +105,18 @@ fn intern(name: &str) -> ID {
     unsafe { rb_sys::rb_intern2(name.as_ptr().cast(), name.len() as c_long) }
 }
 
-fn is_mutator(context: VALUE, name: &[u8]) -> bool {
-    let core = matches!(type_of(context), Type::RUBY_T_HASH | Type::RUBY_T_ARRAY | Type::RUBY_T_STRING);
-    name.ends_with(b"!") || name == b"display" || (core && MUTATORS.contains(&name))
+/// Whether a method is known to change its receiver or to write somewhere, so that a template must not call it.
+fn is_mutator(receiver: VALUE, name: &[u8]) -> bool {
+    name.ends_with(b"!")
+        || name == b"freeze"
+        || name == b"display"
+        || (MUTATORS.contains(&name) && is_string_or_collection(receiver))
+}
+
+fn is_string_or_collection(value: VALUE) -> bool {
+    // SAFETY: the GVL is held; a live value and a class.
+    type_of(value) == Type::RUBY_T_STRING
+        || unsafe { rb_sys::rb_obj_is_kind_of(value, rb_sys::rb_mEnumerable) } == TRUE
 }
 
 fn is_no_value(value: VALUE) -> bool {

@@ -192,7 +192,7 @@ fn unescape(mut text: &[u8]) -> Vec<u8> {
             b"lt" => b'<',
             b"gt" => b'>',
             [b'#', digits @ ..] => {
-                let digits = str::from_utf8(digits).expect("digits");
+                let digits = std::str::from_utf8(digits).expect("digits");
                 digits.parse().expect("a reference to a byte")
             }
             _ => panic!("no reference that we make"),
