@@ -13,7 +13,8 @@ RSpec.describe Iodine::Mustache, "and the official specification" do
   escaped_more = {
     "delimiters: Pair Behavior" => "(Hey&#33;)",
     "delimiters: Special Characters" => "(It&#32;worked&#33;)",
-    "delimiters: Sections" => "[\n  I&#32;got&#32;interpolated&#46;\n  |data|\n\n  {{data}}\n  I&#32;got&#32;interpolated&#46;\n]\n",
+    "delimiters: Sections" =>
+      "[\n  I&#32;got&#32;interpolated&#46;\n  |data|\n\n  {{data}}\n  I&#32;got&#32;interpolated&#46;\n]\n",
     "delimiters: Inverted Sections" =>
       "[\n  I&#32;got&#32;interpolated&#46;\n  |data|\n\n  {{data}}\n  I&#32;got&#32;interpolated&#46;\n]\n",
     "interpolation: HTML Escaping" => "These characters should be HTML escaped: &amp;&#32;&quot;&#32;&lt;&#32;&gt;\n",

@@ -86,9 +86,11 @@ RSpec.describe Iodine::Mustache, "safety" do
 
   it "survives data that changes meanwhile" do
     list = Array.new(10) { |n| { n: n } }
-    expect(described_class.render(nil, { list: list, cut: -> { list.clear && "" } }, "{{#list}}{{n}}{{cut}}{{/list}}")).to eq("0")
-    grow = [1]
-    expect(described_class.render(nil, { list: grow, more: -> { grow << 1 && "" } }, "{{#list}}{{.}}{{more}}{{/list}}")).to eq("1")
+    cut = { list: list, cut: -> { list.clear && "" } }
+    expect(described_class.render(nil, cut, "{{#list}}{{n}}{{cut}}{{/list}}")).to eq("0")
+    grown = [1]
+    grow = { list: grown, grow: -> { grown << 1 && "" } }
+    expect(described_class.render(nil, grow, "{{#list}}{{.}}{{grow}}{{/list}}")).to eq("1")
     hash = { a: 1, b: 2 }
     hash[:gone] = -> { hash.clear && "" }
     expect(described_class.render(nil, hash, "{{a}}{{gone}}[{{a}}{{b}}]")).to eq("1[]")

@@ -167,7 +167,7 @@ RSpec.describe Iodine::Mustache, "values" do
     end
 
     it "are converted from other encodings; what can not be is logged" do
-      data = { latin: "ü".encode("ISO-8859-1"), wide: "ü€".encode("UTF-16LE"), bad: "\xff\xff".dup.force_encoding("EUC-JP") }
+      data = { latin: "ü".encode("ISO-8859-1"), wide: "ü€".encode("UTF-16LE"), bad: (+"\xff\xff").force_encoding("EUC-JP") }
       expect(render("{{latin}}{{wide}}", data)).to eq("üü€")
       logged(/InvalidByteSequenceError/) { expect(render("[{{bad}}]", data)).to eq("[]") }
     end
