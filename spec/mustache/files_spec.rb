@@ -71,8 +71,8 @@ RSpec.describe Iodine::Mustache, "files" do
   end
 
   it "are found anew for each of those that include them" do
-    write("page" => "{{>a/one}} {{>b/one}}", "a/one" => "{{>../shared/x}}", "b/one" => "{{>../shared/x}}",
-          "shared/x" => "{{>y}}", "a/y" => "from a", "b/y" => "from b")
+    write("page" => "{{>a/one}} {{>b/one}}", "a/one" => "{{>../common/x}}", "b/one" => "{{>../common/x}}",
+          "common/x" => "{{>y}}", "a/y" => "from a", "b/y" => "from b")
     expect(render("page")).to eq("from a from b")
   end
 
