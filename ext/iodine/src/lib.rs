@@ -11,6 +11,7 @@ mod app_thread;
 mod fork;
 mod gvl;
 mod json;
+mod mustache;
 mod process;
 mod rack;
 mod roots;
@@ -24,5 +25,6 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn init(ruby: &magnus::Ruby) -> Result<(), magnus::Error> {
     roots::init();
     rack::init(ruby)?;
+    mustache::init(ruby)?;
     api::init(ruby)
 }

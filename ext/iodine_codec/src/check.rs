@@ -3,6 +3,8 @@
 //! Each function takes bytes that nobody chose and panics if an invariant is broken. The fuzz targets are one call to
 //! a function in here, and so are unit tests. Nothing in the server calls this module.
 
+pub mod mustache;
+
 use crate::http::range::{self, Ranges};
 use crate::http::{Version, file_path, token};
 use crate::http1::{
@@ -11,6 +13,8 @@ use crate::http1::{
 };
 use crate::json::{self, Builder, ErrorKind, Rules, Scratch, Text};
 use crate::url::{self, Coding};
+
+pub use mustache::{OutOfPatience, mustache, render, template};
 
 /// Something a decoder told about a stream of bytes. Pieces of one body are joined.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,6 +7,7 @@
 //! - [`http1`]: the bytes of HTTP/1: the request decoder, the response encoder and the chunked coding.
 //! - [`json`]: JSON, told value by value.
 //! - [`url`], [`date`]: percent-encoding undone, and dates as protocols write them.
+//! - [`mustache`]: templates, compiled and rendered.
 //! - [`access_log`]: the line written for each answered request.
 //! - [`check`]: what must hold for any input at all; the fuzz targets call it, and so do unit tests.
 //!
@@ -21,4 +22,5 @@ mod hex;
 pub mod http;
 pub mod http1;
 pub mod json;
+pub mod mustache;
 pub mod url;
