@@ -111,6 +111,12 @@ RSpec.describe "files named by the application" do
       expect(value_of(keys, headers: "Accept: text/event-stream\r\n")).to eq([nil, nil])
     end
 
+    it "as Rack would have it" do
+      strict = serve('->(_env) { [200, { "content-type" => "text/plain", "x-sendfile" => "%s/a.txt" }, ["x"]] }' % folder,
+                     options: "public: #{folder.inspect}", lint: true)
+      expect(fetch("/named", port: strict.port).body).to eq("0123456789")
+    end
+
     it "pipelined with others, in order" do
       code = "[200, { 'x-sendfile' => F + '/large.bin' }, []]"
       RawClient.open(server.port) do |client|
