@@ -153,3 +153,52 @@ fn report(path: &str, error: Errno) -> u16 {
         _ => 500,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_can_not_be_read_earns_a_status() {
+        log::set_verbosity(0);
+        for (error, status) in [
+            (Errno::ACCESS, 403),
+            (Errno::PERM, 403),
+            (Errno::MFILE, 503),
+            (Errno::NFILE, 503),
+            (Errno::IO, 500),
+        ] {
+            assert_eq!(report("/a/b", error), status, "{error}");
+        }
+    }
+
+    #[test]
+    fn the_cache_is_bounded() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = StaticFiles::new(StaticConfig {
+            folder: folder.path().into(),
+            hidden: false,
+            links_out: false,
+            rules: Vec::new(),
+        });
+        let write = |name: &str, content: &[u8]| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, content).unwrap();
+            let then = std::time::SystemTime::now() - std::time::Duration::from_secs(10);
+            std::fs::File::options().write(true).open(path).unwrap().set_modified(then).unwrap();
+        };
+        let now = Instant::now();
+        (0..300).for_each(|index| write(&format!("large{index}"), &[0; 33_000]));
+        (0..1100).for_each(|index| write(&format!("small{index}"), &[0; 32_000]));
+        for name in (0..1100)
+            .map(|index| format!("small{index}"))
+            .chain((0..300).map(|index| format!("large{index}")))
+        {
+            assert!(matches!(files.find_path(name.as_bytes(), now), Found::Resource(_)), "{name}");
+        }
+        let (resources, memory, descriptors) = files.lock().kept();
+        assert!(memory <= 32 * 1024 * 1024 && memory > 16 * 1024 * 1024, "{memory} bytes");
+        assert!(descriptors <= 256 && descriptors > 200, "{descriptors} descriptors");
+        assert!(resources > 1000);
+    }
+}

@@ -296,7 +296,8 @@ pub fn send_file(
     let files = http.files.as_deref();
     let asking = Asking { request: FileRequest::new(head), facts, closing, files };
     let wishes = Wishes { given: named.given, rule: None };
-    let coded = !lines_of(named.given).any(|(name, _)| name == b"content-encoding");
+    // A tag of its own is one form's tag.
+    let coded = !lines_of(named.given).any(|(name, _)| name == b"content-encoding" || name == b"etag");
     let path = match named.is_request_path {
         true => file_path::decode(named.path, true).unwrap_or_default(),
         false => named.path.to_vec(),

@@ -180,7 +180,8 @@ impl Resource {
         let slots = beside.iter_mut().zip(&mut seen[1..]);
         for (name, (sibling, seen)) in siblings(path).filter(|_| coded).zip(slots) {
             let Some(name) = name else { continue };
-            let file = open(Path::new(&name))?;
+            // One that can not be read is as good as none.
+            let file = open(Path::new(&name)).unwrap_or_default();
             *seen = file.as_ref().map(|file| file.facts);
             // One that is older than the file was made of what is no longer there (F-35).
             *sibling = file.filter(|file| file.facts.modified.0 >= oldest);
