@@ -9,6 +9,7 @@ use iodine_codec::http1::{RequestFacts, simple_response};
 use iodine_core::clock::http_date;
 use iodine_core::conn::Answer;
 use iodine_core::log::{self, Level};
+use iodine_core::overload::refusal;
 use iodine_core::{Body, Request};
 use magnus::error::ErrorType;
 use magnus::rb_sys::{AsRawValue, FromRawValue};
@@ -72,6 +73,16 @@ pub fn answer_request(ruby: &Ruby, mut request: Box<Request>) -> Answered {
     let mut answered =
         Answered { answer: None, status: 0, length: 0, head: None, started: request.started, killed: None };
     let Some(number) = request.conn.begin() else { return answered };
+    if let Some(refused) = refusal(&request, Instant::now()) {
+        let head = Some(request.head);
+        return Answered {
+            answer: Some(refused.answer),
+            status: refused.status,
+            length: refused.length,
+            head,
+            ..answered
+        };
+    }
     let body = std::mem::take(&mut request.body);
     let mut draft = Draft { head: Vec::with_capacity(512), ..Draft::default() };
     // On the stack, where the collector finds them.
