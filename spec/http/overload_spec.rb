@@ -123,10 +123,10 @@ RSpec.describe "overload" do
   end
 
   it "is answered with 503 when the request has waited for longer than queue_timeout" do
-    server = serve(app, env: { "GATE" => @gate }, options: "queue_timeout: 0.05, log: true")
+    server = serve(app, env: { "GATE" => @gate }, options: "queue_timeout: 1.0, log: true")
     held = hold(server)
     late = RawClient.open(server.port).write(get("/late") + get("/later"))
-    expect(late).to be_silent(0.3)
+    expect(late).to be_silent(1.3)
     open_gate
     expect(held.read_response.body).to eq("/hold")
     2.times { expect_503(late) }

@@ -26,33 +26,43 @@ RSpec.describe "refusals" do
     "a coding that is not known" => [501, " / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n"],
     "a version that is not known" => [505, " / HTTP/2.0\r\nHost: x\r\n\r\n"]
   }
-  options = "max_line: 1, max_headers: 3, max_header_count: 8, max_body: 1, head_timeout: 0.3, body_timeout: 0.3, log: true"
-  serve_for_all('->(env) { [200, text, ["never"]] }', options: options)
+  app = '->(env) { [200, text, ["never"]] }'
+  options = "max_line: 1, max_headers: 3, max_header_count: 8, max_body: 1, log: true"
 
-  requests.each do |name, (status, rest)|
-    describe "of #{name}" do
-      let(:body) { "#{status} #{reasons.fetch(status)}" }
+  shared_examples "refused" do |rest, status|
+    let(:body) { "#{status} #{reasons.fetch(status)}" }
 
-      it "is #{status} (F-40)" do
-        RawClient.open(server.port) do |client|
-          response = client.write("POST#{rest}").read_response
-          expect([response.status, response.reason, response.body]).to eq([status, reasons.fetch(status), body])
-          expect([response["content-type"], response["connection"]]).to eq(["text/plain", "close"])
-          expect(client).to be_closed_by_server
-        end
+    it "is #{status} (F-40)" do
+      RawClient.open(server.port) do |client|
+        response = client.write("POST#{rest}").read_response
+        expect([response.status, response.reason, response.body]).to eq([status, reasons.fetch(status), body])
+        expect([response["content-type"], response["connection"]]).to eq(["text/plain", "close"])
+        expect(client).to be_closed_by_server
       end
+    end
 
-      it "has no body for HEAD, however it arrives (RFC 9110 section 9.3.2)" do
-        [["HEAD#{rest}"], "HEAD#{rest}".partition("AD"), "\r\nHEAD#{rest}".partition("D ")].each do |pieces|
-          RawClient.open(server.port) do |client|
-            response = client.write_pieces(*pieces).read_response(head: true)
-            expect([response.status, response["content-length"]]).to eq([status, body.bytesize.to_s])
-            expect(client).to be_closed_by_server
-          end
+    it "has no body for HEAD, however it arrives (RFC 9110 section 9.3.2)" do
+      [["HEAD#{rest}"], "HEAD#{rest}".partition("AD"), "\r\nHEAD#{rest}".partition("D ")].each do |pieces|
+        RawClient.open(server.port) do |client|
+          response = client.write_pieces(*pieces).read_response(head: true)
+          expect([response.status, response["content-length"]]).to eq([status, body.bytesize.to_s])
+          expect(client).to be_closed_by_server
         end
       end
     end
   end
+
+  slow, others = requests.partition { |_name, (status, _rest)| status == 408 }
+
+  describe "in time" do
+    serve_for_all(app, options: "head_timeout: 0.3, body_timeout: 0.3")
+
+    slow.each { |name, (status, rest)| describe("of #{name}") { it_behaves_like "refused", rest, status } }
+  end
+
+  serve_for_all(app, options: options)
+
+  others.each { |name, (status, rest)| describe("of #{name}") { it_behaves_like "refused", rest, status } }
 
   it "is 501 for CONNECT" do
     response = RawClient.exchange(server.port, "CONNECT x:80 HTTP/1.1\r\nHost: x\r\n\r\n").first

@@ -169,9 +169,8 @@ impl Reactor {
 
     /// Whether more jobs wait than the service of this connection wants to wait.
     fn is_crowded(&mut self, id: ConnId) -> bool {
-        let waiting = self.handle.jobs().waiting() + self.jobs.len();
         let most = self.conn(id).and_then(|conn| conn.shared().service().http.max_queue);
-        most.is_some_and(|most| waiting > most)
+        most.is_some_and(|most| self.handle.jobs().waiting() + self.jobs.len() > most)
     }
 
     /// Answers a request whose turn it is in place of the application. It is written at the end of the turn, with those
