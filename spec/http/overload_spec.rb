@@ -131,7 +131,8 @@ RSpec.describe "overload" do
     expect(held.read_response.body).to eq("/hold")
     2.times { expect_503(late) }
     server.wait_for_log(%r{"GET /late(r)? HTTP/1\.1" 503 23b \d+ms}, times: 2)
-    expect(server.log.scan(/^WARNING: HTTP server overloaded: a request has waited for \d+\.\d s, answering 503\.$/).size).to eq(1)
+    told = /^WARNING: HTTP server overloaded: a request has waited for \d+\.\d s, answering 503\.$/
+    expect(server.log.scan(told).size).to eq(1)
     expect(late.get("/now").body).to eq("/now")
     expect(server.said).not_to include("/late", "/later")
   end
