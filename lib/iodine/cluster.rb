@@ -73,6 +73,8 @@ module Iodine
         Base.run_waiting_jobs
         Base.end_forked_child
         while (name, slot = Base.take_notice)
+          raise "the server can not go on: its poller has failed" if name == :failed
+
           worker = @workers.find { |candidate| candidate.slot == slot }
           next unless worker
 

@@ -94,7 +94,8 @@ module Iodine
     module Listening
       # Settings that fall back to the defaults of the process.
       SHARED = [*%i[address log max_body max_client_body max_header_count max_headers max_line max_msg ping port
-                    timeout tls head_timeout body_timeout write_timeout early_hints], *PublicFolder::SETTINGS].freeze
+                    timeout tls head_timeout body_timeout write_timeout linger_timeout max_queue queue_timeout
+                    body_memory early_hints], *PublicFolder::SETTINGS].freeze
       MIB = 1024 * 1024
       KIB = 1024
       # A negative `max_headers` lifts the limit, as far as a head can be addressed.
@@ -108,17 +109,15 @@ module Iodine
       class << self
         attr_reader :listeners
 
-        # The most connections that a `listen` asked for; nil when none did. A limit is the process's, not a socket's.
-        attr_reader :max_clients
-
         def listen(given, block)
           named = given.nil? ? "nil" : given.class
           raise TypeError, "wrong argument type #{named} (expected Hash)" unless given.is_a?(Hash)
 
           settings = with_defaults(given)
+          Limits.check(settings)
           handler = handler_of(given, block, settings[:public])
           place = Place.new(settings)
-          @max_clients = [@max_clients, positive(settings[:max_clients])].compact.max
+          Limits.ask(settings)
           check_service(settings, place)
           check_tls(settings)
           bind(handler, place, settings)
@@ -127,7 +126,7 @@ module Iodine
 
         # The listening sockets close; files of Unix sockets go if they are still ours.
         def close
-          @max_clients = nil
+          Limits.forget
           @listeners.clear
           Base.close_listeners(true)
         end
@@ -204,6 +203,10 @@ module Iodine
             head_timeout: positive(settings[:head_timeout])&.to_f,
             body_timeout: positive(settings[:body_timeout])&.to_f,
             write_timeout: positive(settings[:write_timeout])&.to_f,
+            linger_timeout: positive(settings[:linger_timeout])&.to_f,
+            queue_timeout: positive(settings[:queue_timeout])&.to_f,
+            max_queue: positive(settings[:max_queue]),
+            body_memory: scaled(settings[:body_memory], KIB),
             log: settings[:log] ? true : false,
             early_hints: settings[:early_hints] ? true : false
           }
@@ -225,7 +228,7 @@ module Iodine
         end
 
         def positive(value)
-          value if value.is_a?(Numeric) && value.positive?
+          Limits.positive(value)
         end
       end
     end
@@ -238,9 +241,9 @@ module Iodine
   # Keywords: `:service` ("http" or "ws"), `:handler` (the Rack application, or a block), `:url`, or `:address` and
   # `:port` (0 is any free port, or with a path in `:address` a Unix socket), `:log`, `:timeout` (keep-alive, seconds),
   # `:head_timeout`, `:body_timeout`, `:write_timeout` (seconds), `:max_body` (MiB), `:max_headers` (KiB), `:max_line`
-  # (KiB), `:max_header_count`, `:max_clients` (of each worker), `:mode` (of a Unix socket), `:early_hints` (true has
-  # applications send headers ahead of their answers). What is nil comes from
-  # {DEFAULT_SETTINGS}.
+  # (KiB), `:max_header_count`, `:max_clients` (of each worker), `:max_queue`, `:queue_timeout` (seconds), and the other
+  # limits of docs/limits.md; `:mode` (of a Unix socket); `:early_hints` (true has applications send headers ahead of
+  # their answers). What is nil comes from {DEFAULT_SETTINGS}.
   #
   # Static files (docs/static_files.md): `:public` (a folder; `:handler` may then be missing or false), `:public_headers`
   # (glob => the cache-control, or a Hash of headers), `:public_hidden` (true serves names that begin with a dot),
@@ -251,7 +254,7 @@ module Iodine
   #   Iodine.listen(service: :http, port: 3000) { |env| [200, {}, ["Hello"]] }
   #
   # @return [Object] the handler
-  # @raise [ArgumentError] without a handler, or for an unknown service
+  # @raise [ArgumentError] without a handler, for an unknown service, or for a limit that can not be used
   # @raise [TypeError] unless a Hash is given
   # @raise [RuntimeError] when it can not be opened; the message tells the cause
   def listen(settings, &block)

@@ -11,8 +11,6 @@ module Iodine
     # The server of this process, from `start` until it returns.
     # @api private
     class Server
-      # Seconds for requests under way once the server is to stop.
-      SHUTDOWN_TIMEOUT = 30
       # Seconds for an app thread to die once it has been killed.
       LAST_BREATH = 1
 
@@ -54,6 +52,7 @@ module Iodine
         @stopping = false
         @exit_signals = 0
         @threads = []
+        @failed = false
       end
 
       def stopping?
@@ -67,6 +66,7 @@ module Iodine
       end
 
       def run
+        Limits.of_process
         @workers, @thread_count = Concurrency.decide
         Base.raise_descriptor_limit
         Banner.starting(@workers, @thread_count)
@@ -113,8 +113,7 @@ module Iodine
 
       # Seconds that are left to requests under way.
       def shutdown_timeout
-        timeout = DEFAULT_SETTINGS[:shutdown_timeout]
-        timeout.is_a?(Numeric) && timeout.positive? ? timeout : SHUTDOWN_TIMEOUT
+        Limits.of_process[:shutdown_timeout] || Limits::SHUTDOWN_TIMEOUT
       end
 
       private
@@ -136,7 +135,7 @@ module Iodine
 
       def serve(slot)
         yield
-        Base.start_worker(slot, { max_clients: Listening.max_clients || positive(DEFAULT_SETTINGS[:max_clients]) })
+        Base.start_worker(slot, Limits.of_process)
         @bell = IO.for_fd(Base.notice_descriptor, autoclose: false)
         Server.worker = true
         Tasks.hand_over(keep: !slot.nil?)
@@ -170,6 +169,7 @@ module Iodine
         case wait_notice
         when :stop_asked then @stopping = true
         when :master_gone then lose_master
+        when :failed then @failed = @stopping = true
         end
         replace_dead_threads
       end
@@ -195,20 +195,30 @@ module Iodine
       end
 
       def shut_down
-        Base.log(4, "(#{Process.pid}) detected exit signal.")
+        Base.log(4, "(#{Process.pid}) detected exit signal.") unless @failed
         State.fire(:start_shutdown)
-        limit = now + shutdown_timeout
-        drain
+        limit = now + (@failed ? LAST_BREATH : shutdown_timeout)
+        drain unless @failed
         Base.end_jobs
         end_threads(limit)
         State.fire(:on_finish)
+        give_up if @failed
+      end
+
+      # The reactor has failed, and said why: nobody can be served any more. Whoever looks after this process learns of it
+      # by the exit status; a master starts another worker.
+      def give_up
+        Base.log(1, "(#{Process.pid}) can not go on serving.")
+        exit(1)
       end
 
       # Until all connections are closed: by themselves, when time is up, or when somebody insists.
       def drain
         Base.shut_down(insisted? ? 0.0 : shutdown_timeout.to_f)
         loop do
-          return if %i[drained drain_timed_out].include?(wait_notice)
+          notice = wait_notice
+          return if %i[drained drain_timed_out].include?(notice)
+          return @failed = true if notice == :failed
 
           Base.shut_down(0.0) if insisted?
           replace_dead_threads
@@ -222,10 +232,6 @@ module Iodine
         alive.each { |thread| thread.join(LAST_BREATH) }
         Base.drop_jobs
         @threads.clear
-      end
-
-      def positive(value)
-        value if value.is_a?(Integer) && value.positive?
       end
 
       def now

@@ -10,8 +10,9 @@ module Iodine
   # Keys: `:address` (String), `:port` (String or Integer), `:public` (folder), `:log` (true for a line per
   # request), `:timeout` (keep-alive, seconds), `:head_timeout`, `:body_timeout`, `:write_timeout`,
   # `:shutdown_timeout` (seconds), `:ping` (seconds), `:max_body` (MiB), `:max_headers` (KiB), `:max_line` (KiB),
-  # `:max_header_count`, `:max_msg` (KiB), `:max_clients`, `:handler`, `:public_headers` (Hash), `:public_hidden`,
-  # `:public_symlinks` (true or false), `:sendfile_roots` (folders).
+  # `:max_header_count`, `:max_msg` (KiB), `:max_clients`, `:max_queue`, `:queue_timeout` (seconds), `:handler`,
+  # `:public_headers` (Hash), `:public_hidden`, `:public_symlinks` (true or false), `:sendfile_roots` (folders), and the
+  # other limits of docs/limits.md.
   DEFAULT_SETTINGS = {}
   # The older name of {DEFAULT_SETTINGS}: the same Hash.
   DEFAULT_HTTP_ARGS = DEFAULT_SETTINGS
@@ -20,7 +21,7 @@ module Iodine
     # Reads the environment, once, while iodine is being required.
     # @api private
     module Environment
-      # Variables holding whole numbers of at least 0, and the setting each of them fills.
+      # Variables holding whole numbers of at least 0 (a timeout may have a fraction), and the setting each of them fills.
       SETTINGS = {
         "IODINE_HEAD_TIMEOUT" => :head_timeout,
         "IODINE_BODY_TIMEOUT" => :body_timeout,
@@ -28,7 +29,18 @@ module Iodine
         "IODINE_SHUTDOWN_TIMEOUT" => :shutdown_timeout,
         "IODINE_MAX_LINE" => :max_line,
         "IODINE_MAX_HEADER_COUNT" => :max_header_count,
-        "IODINE_MAX_CLIENTS" => :max_clients
+        "IODINE_MAX_CLIENTS" => :max_clients,
+        "IODINE_TIMEOUT" => :timeout,
+        "IODINE_LINGER_TIMEOUT" => :linger_timeout,
+        "IODINE_QUEUE_TIMEOUT" => :queue_timeout,
+        "IODINE_PING" => :ping,
+        "IODINE_MAX_HEADERS" => :max_headers,
+        "IODINE_MAX_BODY" => :max_body,
+        "IODINE_BODY_MEMORY" => :body_memory,
+        "IODINE_MAX_MSG" => :max_msg,
+        "IODINE_MAX_QUEUE" => :max_queue,
+        "IODINE_MAX_JOBS" => :max_jobs,
+        "IODINE_RESERVED_DESCRIPTORS" => :reserved_descriptors
       }.freeze
       # In order of preference.
       WORKERS = %w[WEB_CONCURRENCY WORKERS].freeze
@@ -42,7 +54,7 @@ module Iodine
           DEFAULT_SETTINGS[:address] ||= nil
           count(env, THREADS) { |threads| Iodine.threads = threads }
           count(env, WORKERS) { |workers| Iodine.workers = workers }
-          SETTINGS.each { |name, key| limit(env, name) { |number| DEFAULT_SETTINGS[key] = number } }
+          SETTINGS.each { |name, key| limit(env, name, key) { |number| DEFAULT_SETTINGS[key] = number } }
         end
 
         private
@@ -56,13 +68,14 @@ module Iodine
           warn_about(env, name, "is ignored: #{error.message.chomp(".")}")
         end
 
-        def limit(env, name)
+        def limit(env, name, key)
           return unless (text = said(env, name))
 
-          number = whole_number(text)
-          return yield number if number && !number.negative?
+          fractions = key.end_with?("timeout")
+          number = whole_number(text) || (Float(text, exception: false) if fractions)
+          return yield number if number && number >= 0
 
-          warn_about(env, name, "is ignored: a whole number of at least 0 is needed")
+          warn_about(env, name, "is ignored: a #{"whole " unless fractions}number of at least 0 is needed")
         end
 
         def said(env, name)

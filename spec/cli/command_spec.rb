@@ -53,6 +53,9 @@ RSpec.describe "the iodine command" do
       %w[-head-timeout 1 -body-timeout 2 -write-timeout 3 -shutdown-timeout 4] =>
         { head_timeout: 1, body_timeout: 2, write_timeout: 3, shutdown_timeout: 4 },
       %w[-ping 9] => { ping: 9 },
+      %w[-max-queue 1 -queue-timeout 0.5 -max-jobs 2 -linger-timeout 3] =>
+        { max_queue: 1, queue_timeout: 0.5, max_jobs: 2, linger_timeout: 3 },
+      %w[-body-memory 4 -reserved-descriptors 5] => { body_memory: 4, reserved_descriptors: 5 },
       %w[-warmup] => { warmup_: true },
       %w[-pid ./x.pid] => { pid: "./x.pid" },
       %w[my_app.ru] => { filename_: "my_app.ru" },

@@ -47,7 +47,13 @@ RSpec.describe Iodine::Base::CLI::Parser do
     "max-line" => [:number, %w[-max-line]],
     "early-hints" => [:switch, %w[-early-hints]],
     "max-header-count" => [:number, %w[-max-header-count]],
-    "max-clients" => [:number, %w[-max-clients]]
+    "max-clients" => [:number, %w[-max-clients]],
+    "linger-timeout" => [:number, %w[-linger-timeout]],
+    "body-memory" => [:number, %w[-body-memory]],
+    "reserved-descriptors" => [:number, %w[-reserved-descriptors]],
+    "max-jobs" => [:number, %w[-max-jobs]],
+    "max-queue" => [:number, %w[-max-queue]],
+    "queue-timeout" => [:number, %w[-queue-timeout]]
   }
 
   it "knows these options and no others" do
@@ -99,6 +105,7 @@ RSpec.describe Iodine::Base::CLI::Parser do
     %w[-p 1 -p 2] => { "port" => 2 },
     %w[-p 0x0FAA] => { "port" => 4010 },
     %w[-p 0080] => { "port" => 80 },
+    %w[-queue-timeout 0.25 -k2.5] => { "queue-timeout" => 0.25, "keep-alive" => 2.5 },
     ["-p="] => {},
     ["-p", "", "-b", ""] => {}
   }.each do |words, result|
@@ -139,6 +146,9 @@ RSpec.describe Iodine::Base::CLI::Parser do
     %w[-p 70000] => "-port must be between 0 and 65535, not 70000",
     %w[-p -1] => "-port must be between 0 and 65535, not -1",
     %w[-head-timeout -1] => "-head-timeout must be at least 0, not -1",
+    %w[-queue-timeout x] => '-queue-timeout needs a number, not "x"',
+    %w[-queue-timeout -0.5] => "-queue-timeout must be at least 0, not -0.5",
+    %w[-max-queue 0.5] => '-max-queue needs a whole number, not "0.5"',
     %w[-x] => "-x is not an option",
     %w[--p 1] => "--p is not an option",
     %w[--prot 3000] => "--prot is not an option; did you mean -port?"

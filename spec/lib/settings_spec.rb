@@ -119,6 +119,13 @@ RSpec.describe "settings" do
       end
     end
 
+    it "takes fractions of seconds, and of nothing else" do
+      expect(value("Iodine::DEFAULT_SETTINGS[:queue_timeout]", "IODINE_QUEUE_TIMEOUT" => "0.5")).to eq("0.5")
+      out, err = fresh("Iodine::DEFAULT_SETTINGS[:max_queue]", "IODINE_MAX_QUEUE" => "0.5")
+      expect(out).to eq("nil")
+      expect(err).to include("IODINE_MAX_QUEUE=0.5 is ignored: a whole number of at least 0 is needed")
+    end
+
     it "ignores timeouts that are none, and says so" do
       out, err = fresh("Iodine::DEFAULT_SETTINGS.key?(:head_timeout)", "IODINE_HEAD_TIMEOUT" => "-1")
       expect(out).to eq("false")

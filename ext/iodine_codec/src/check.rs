@@ -8,8 +8,8 @@ pub mod mustache;
 use crate::http::range::{self, Ranges};
 use crate::http::{Version, file_path, token};
 use crate::http1::{
-    BodyLength, BodySize, ChunkedDecoder, Framing, Limits, Piece, Rejection, Request, RequestDecoder,
-    RequestFacts, ResponseEncoder, Step, chunk,
+    BodyLength, BodySize, ChunkedDecoder, Finished, Framing, Limits, Piece, Rejection, Request,
+    RequestDecoder, RequestFacts, ResponseEncoder, Step, chunk,
 };
 use crate::json::{self, Builder, ErrorKind, Rules, Scratch, Text};
 use crate::url::{self, Coding};
@@ -340,6 +340,86 @@ fn decode_percent(data: &[u8], coding: Coding) -> Option<Vec<u8>> {
     }
 }
 
+/// Whole answers: the first four bytes choose the request, the status and the body, the rest is what an application wants in
+/// its headers, as `name=value` between bytes of 0xff. Whatever it is, a client reads one answer, of that status, whose
+/// end is where the server thinks it is.
+pub fn answer(data: &[u8]) {
+    let [asked, high, low, length, fields @ ..] = data else { return };
+    let request = RequestFacts {
+        version: if asked & 1 == 0 { Version::Http11 } else { Version::Http10 },
+        keep_alive: asked & 2 != 0,
+        head: asked & 4 != 0,
+    };
+    let status = 200 + u16::from_be_bytes([*high, *low]) % 800;
+    let body = vec![b'x'; usize::from(*length)];
+    let size = match asked >> 4 & 3 {
+        0 | 1 => BodySize::Known(u64::from(*length)),
+        2 => BodySize::ChunkedByUs,
+        _ => BodySize::UntilClose,
+    };
+    let mut out = Vec::new();
+    let mut encoder = ResponseEncoder::new(&mut out, request, status);
+    for field in fields.split(|&byte| byte == 0xff) {
+        let (name, value) =
+            field.split_at(field.iter().position(|&byte| byte == b'=').unwrap_or(field.len()));
+        // The application gets a 500 for a refused header; what was written before it must do no harm all the same.
+        let _ = encoder.header(name, value.get(1..).unwrap_or_default());
+    }
+    let finished = encoder.finish(size, DATE, asked & 8 != 0);
+    let head = out.len();
+    match finished.send_body {
+        true if finished.chunked => {
+            chunk::encode(&mut out, &body);
+            chunk::end(&mut out);
+        }
+        true => out.extend_from_slice(&body),
+        false => {}
+    }
+    check_answer(&out, head, request, status, finished, &body);
+}
+
+/// Reads an answer as a client does.
+fn check_answer(
+    out: &[u8],
+    head: usize,
+    request: RequestFacts,
+    status: u16,
+    finished: Finished,
+    body: &[u8],
+) {
+    let mut headers = vec![httparse::EMPTY_HEADER; out.len() / 4 + 1];
+    let mut response = httparse::Response::new(&mut headers);
+    let parsed = response.parse(out).expect("a client understands the head");
+    assert_eq!(parsed, httparse::Status::Complete(head), "the head ends where the server thinks");
+    assert_eq!((response.code, response.version), (Some(status), Some(1)));
+    let values = |wanted: &str| -> Vec<&[u8]> {
+        let named = response.headers.iter().filter(|header| header.name.eq_ignore_ascii_case(wanted));
+        named.map(|header| header.value).collect()
+    };
+    assert_eq!(values("date").len(), 1);
+    let lengths = values("content-length");
+    let codings = values("transfer-encoding");
+    assert!(lengths.len() + codings.len() <= 1, "one framing (RFC 9112 section 6.3)");
+    assert_eq!(finished.chunked, !codings.is_empty());
+    let closes = values("connection").contains(&&b"close"[..]);
+    // To HTTP/1.0 nothing said is a close.
+    let stays = values("connection").contains(&&b"keep-alive"[..]) || request.version == Version::Http11;
+    assert_eq!(finished.keep_alive, !closes && stays, "the client knows whether the connection stays");
+    assert!(request.keep_alive || !finished.keep_alive);
+    let rest = out.get(head..).unwrap_or_default();
+    let bodiless = request.head || matches!(status, 204 | 205 | 304);
+    assert_eq!(finished.send_body, !bodiless);
+    match (lengths.first(), finished.chunked) {
+        _ if bodiless => assert!(rest.is_empty()),
+        (Some(length), _) => assert_eq!(*length, body.len().to_string().as_bytes()),
+        (None, true) => {
+            let decoded = decode_chunked([rest], &Limits::default());
+            assert_eq!(decoded, (body.to_vec(), Ok(Some(rest.len()))));
+        }
+        (None, false) => assert!(!finished.keep_alive, "only the end of the connection ends it"),
+    }
+}
+
 fn feed(
     decoder: &mut RequestDecoder,
     mut rest: &[u8],
@@ -548,5 +628,31 @@ mod tests {
         for data in [&b""[..], b"a+b%20c", b"%", b"%4", b"%%41+", b"\xff%00"] {
             percent(data);
         }
+    }
+
+    #[test]
+    fn answers_of_every_kind_pass() {
+        let fields: [&[u8]; 10] = [
+            b"",
+            b"Content-Length=7\xffcontent-length=8",
+            b"content-length=5\xffTransfer-Encoding=chunked",
+            b"Connection=keep-alive, Upgrade\xffconnection=close",
+            b"Date=then\xffdate=now",
+            b"X-A\r\nX-B=1\xffX-C=1\r\n\r\nHTTP/1.1 200 OK\r\n",
+            b"x=a\nb\n\nc\xffset-cookie=a\nb",
+            b"x=\0\xff\0=x\xff=\xff:=:",
+            b"Content-Length=-1\xffCONTENT-LENGTH=5\nX: y",
+            b"x=\t \xffy=caf\xc3\xa9\xffz=a\rb",
+        ];
+        for asked in 0..64 {
+            for status in [200u16, 204, 205, 304, 404, 500, 599, 999] {
+                for fields in fields {
+                    let [high, low] = (status - 200).to_be_bytes();
+                    answer(&[&[asked, high, low, 5][..], fields].concat());
+                    answer(&[&[asked, high, low, 0][..], fields].concat());
+                }
+            }
+        }
+        answer(b"abc");
     }
 }

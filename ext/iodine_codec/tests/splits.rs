@@ -289,5 +289,8 @@ proptest! {
         value in prop_oneof!["[ -~\t]{0,60}", "[ -~\r\n\0\t]{0,20}", vec(any::<char>(), 0..60).prop_map(String::from_iter)],
     ) {
         check::response(format!("{name}={value}").as_bytes());
+        for asked in 0..64 {
+            check::answer([&[asked, 0, 0, 5][..], name.as_bytes(), b"=", value.as_bytes()].concat().as_slice());
+        }
     }
 }

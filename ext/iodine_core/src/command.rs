@@ -5,6 +5,7 @@ use crate::job::Root;
 use crate::link::Link;
 use crate::listener::Listener;
 use crate::notice::Notices;
+use crate::overload::Overload;
 use crate::producer::HOLD;
 use crate::queue::JobQueue;
 use crossbeam_queue::SegQueue;
@@ -94,6 +95,7 @@ struct Shared {
     draining: AtomicBool,
     jobs: JobQueue,
     notices: Notices,
+    overload: Overload,
     /// Connections with answers that nobody writes yet. Bounded by the connections there are.
     unwritten: Mutex<Vec<ConnHandle>>,
     unwritten_count: AtomicUsize,
@@ -114,6 +116,7 @@ impl Handle {
                 draining: AtomicBool::new(false),
                 jobs,
                 notices,
+                overload: Overload::default(),
                 unwritten: Mutex::default(),
                 unwritten_count: AtomicUsize::new(0),
                 held: Mutex::default(),
@@ -229,6 +232,11 @@ impl Handle {
     /// What the reactor has to say to the thread that started it.
     pub fn notices(&self) -> &Notices {
         &self.shared.notices
+    }
+
+    /// What is remembered of refusing requests.
+    pub(crate) fn overload(&self) -> &Overload {
+        &self.shared.overload
     }
 
     /// Whether the server is ending: answers then close their connections.

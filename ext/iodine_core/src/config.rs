@@ -31,6 +31,13 @@ pub struct HttpConfig {
     pub body_timeout: Duration,
     /// How long a client may take to read an answer; again as above.
     pub write_timeout: Duration,
+    /// How long a request that is answered before it has been read, as with a 413, is read on, so that the client can see
+    /// the answer (RFC 9112 section 9.6). Sooner if the client is silent for two seconds.
+    pub linger_timeout: Duration,
+    /// A request that comes while more jobs than this wait is answered with a 503; `None` takes them all.
+    pub max_queue: Option<usize>,
+    /// A request that has waited longer than this for an app thread is answered with a 503; `None` for no such limit.
+    pub queue_timeout: Option<Duration>,
     /// Bodies up to this many bytes stay in memory; longer ones go to an unlinked temporary file.
     pub body_memory: usize,
     /// Whether each answer gets a line in the log.
@@ -51,6 +58,9 @@ impl Default for HttpConfig {
             head_timeout: Duration::from_secs(30),
             body_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(30),
+            linger_timeout: Duration::from_secs(30),
+            max_queue: None,
+            queue_timeout: None,
             body_memory: 512 * 1024,
             log: false,
             early_hints: false,

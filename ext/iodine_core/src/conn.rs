@@ -421,6 +421,12 @@ impl Io {
     }
 }
 
+/// Bytes behind the head of an answer.
+pub(crate) fn body_length(answer: &[u8]) -> u64 {
+    let head = answer.windows(4).position(|window| window == b"\r\n\r\n").map_or(answer.len(), |at| at + 4);
+    (answer.len() - head) as u64
+}
+
 impl Closing {
     fn max(self, other: Closing) -> Closing {
         match (self, other) {

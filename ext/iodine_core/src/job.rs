@@ -45,4 +45,8 @@ pub struct Request {
     pub facts: RequestFacts,
     /// When its head had arrived: the log tells the time from here to the answer.
     pub started: Instant,
+    /// When all of it had arrived: from here on it waits for the application.
+    pub arrived: Instant,
+    /// Whether more jobs waited than `max_queue` allows when it came: [`crate::overload::refusal`] answers it.
+    pub crowded: bool,
 }

@@ -18,6 +18,8 @@ pub enum Notice {
     Drained,
     /// Worker: the time to drain was over; what was left has been closed.
     DrainTimedOut,
+    /// The reactor has come to an end that nobody asked for: nothing is served any more.
+    Failed,
     /// Master: the worker in this place serves.
     WorkerReady(usize),
     /// Master: the worker in this place is gone, or about to be.

@@ -152,15 +152,31 @@ fn a_head_that_stops_behind_a_request_under_way_does_not_cost_that_its_answer() 
 
 #[test]
 fn one_that_does_not_hang_up_behind_a_refusal_is_cut_off() {
-    let server = setup().serve(|_| "x");
+    let server = setup().http(|http| http.linger_timeout = Duration::from_millis(300)).serve(|_| "x");
     let mut client = server.connect();
     client.send("BAD\r\n\r\n");
     assert_eq!(client.answer().status, 400);
     client.expect_end();
-    // Two seconds are given to it, whatever it goes on to say.
+    // So much is given to it, whatever it goes on to say.
     let begun = Instant::now();
     while client.try_send("noise").is_ok() {
         assert!(begun.elapsed() < LONG / 6, "it may stay for ever");
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// A client that looks for an answer only when it has sent everything, over a slow line.
+#[test]
+fn one_that_sends_on_behind_a_refusal_is_heard_out() {
+    let server = setup().http(|http| http.limits.body = 10).serve(|_| "x");
+    let mut client = server.connect();
+    client.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n");
+    // For longer than it may be silent.
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_millis(2500) {
+        client.send("noise");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(client.answer().status, 413);
+    client.expect_end();
 }

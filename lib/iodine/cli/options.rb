@@ -12,11 +12,12 @@ module Iodine
       # type:: :text, :number or :switch
       # setting:: the key in DEFAULT_SETTINGS that takes the value as it is; nil if it needs more than that
       # range:: what a :number may be; nil = anything
+      # fractions:: whether a :number may have decimals
       # default, environment:: for the help text only
       # note:: the help text
       # missing:: what this version lacks, if the option is only here to be refused with a reason
       # doubled:: extra spellings that start with two dashes
-      Option = Struct.new(:names, :type, :setting, :range, :default, :environment, :note, :missing, :doubled,
+      Option = Struct.new(:names, :type, :setting, :range, :fractions, :default, :environment, :note, :missing, :doubled,
                           keyword_init: true) do
         def name
           names.first
@@ -82,30 +83,46 @@ module Iodine
                  note: "the folders X-Sendfile may name files in, separated by :"),
             switch("log", "v", setting: :log, note: "log a line per request"),
             switch("early-hints", setting: :early_hints, note: "let applications send headers ahead of their answers (103)"),
-            number("keep-alive", "k", "tout", setting: :timeout, default: "40",
-                   note: "seconds an idle connection is kept"),
-            number("head-timeout", setting: :head_timeout, range: (0..), default: "30",
+            number("keep-alive", "k", "tout", setting: :timeout, fractions: true, default: "40",
+                   environment: "IODINE_TIMEOUT", note: "seconds an idle connection is kept"),
+            number("head-timeout", setting: :head_timeout, fractions: true, range: (0..), default: "30",
                    environment: "IODINE_HEAD_TIMEOUT", note: "seconds a client has to send the head of a request"),
-            number("body-timeout", setting: :body_timeout, range: (0..), default: "30",
+            number("body-timeout", setting: :body_timeout, fractions: true, range: (0..), default: "30",
                    environment: "IODINE_BODY_TIMEOUT", note: "seconds in which a body must come on by a KiB for each"),
-            number("write-timeout", setting: :write_timeout, range: (0..), default: "30",
+            number("write-timeout", setting: :write_timeout, fractions: true, range: (0..), default: "30",
                    environment: "IODINE_WRITE_TIMEOUT", note: "seconds in which a client must read on by a KiB for each"),
-            number("max-body", "maxbd", setting: :max_body, default: "50", note: "largest request body, in MiB"),
-            number("max-header", "maxhd", setting: :max_headers, default: "32",
+            number("linger-timeout", setting: :linger_timeout, fractions: true, range: (0..), default: "30",
+                   environment: "IODINE_LINGER_TIMEOUT",
+                   note: "seconds in which a refused client may send on before it reads why"),
+            number("max-body", "maxbd", setting: :max_body, default: "50", environment: "IODINE_MAX_BODY",
+                   note: "largest request body, in MiB"),
+            number("body-memory", setting: :body_memory, range: (0..), default: "512",
+                   environment: "IODINE_BODY_MEMORY", note: "KiB of a body kept in memory; a longer one goes to a file"),
+            number("max-header", "maxhd", setting: :max_headers, default: "32", environment: "IODINE_MAX_HEADERS",
                    note: "largest request head, in KiB"),
             number("max-line", setting: :max_line, range: (0..), default: "8", environment: "IODINE_MAX_LINE",
                    note: "longest request or header line, in KiB"),
             number("max-header-count", setting: :max_header_count, range: (0..), default: "128",
                    environment: "IODINE_MAX_HEADER_COUNT", note: "most header lines in a request"),
             number("max-clients", setting: :max_clients, range: (0..), default: "131072",
-                   environment: "IODINE_MAX_CLIENTS", note: "most open connections of a worker")
+                   environment: "IODINE_MAX_CLIENTS", note: "most open connections of a worker"),
+            number("reserved-descriptors", setting: :reserved_descriptors, range: (0..), default: "64",
+                   environment: "IODINE_RESERVED_DESCRIPTORS", note: "descriptors kept free for the application"),
+            number("max-jobs", setting: :max_jobs, range: (0..), default: "16384", environment: "IODINE_MAX_JOBS",
+                   note: "waiting jobs from which on sockets are no longer read"),
+            number("max-queue", setting: :max_queue, range: (0..), default: "off", environment: "IODINE_MAX_QUEUE",
+                   note: "waiting jobs beyond which requests are answered with 503"),
+            number("queue-timeout", setting: :queue_timeout, fractions: true, range: (0..), default: "off",
+                   environment: "IODINE_QUEUE_TIMEOUT", note: "seconds a request may wait before it is answered with 503")
           ]
         ),
         Group.new(
           title: "WebSocket",
           options: [
-            number("max-msg", "maxms", setting: :max_msg, default: "256", note: "largest message, in KiB"),
-            number("ping", setting: :ping, default: "40", note: "seconds of silence after which a ping is sent")
+            number("max-msg", "maxms", setting: :max_msg, default: "256", environment: "IODINE_MAX_MSG",
+                   note: "largest message, in KiB"),
+            number("ping", setting: :ping, default: "40", environment: "IODINE_PING",
+                   note: "seconds of silence after which a ping is sent")
           ]
         ),
         Group.new(
@@ -129,7 +146,7 @@ module Iodine
           options: [
             text("config", "C", note: "a Ruby file to run before the application is loaded"),
             text("pid", "pidfile", note: "where to write the process id; with a trailing / a folder"),
-            number("shutdown-timeout", setting: :shutdown_timeout, range: (0..), default: "30",
+            number("shutdown-timeout", setting: :shutdown_timeout, fractions: true, range: (0..), default: "30",
                    environment: "IODINE_SHUTDOWN_TIMEOUT", note: "seconds that requests have to end at shutdown"),
             number("verbosity", "V", default: "4",
                    note: "0 silent, 1 fatal, 2 errors, 3 warnings, 4 information, 5 debugging"),

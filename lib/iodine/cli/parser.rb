@@ -20,6 +20,7 @@ module Iodine
                            .sort_by { |name, _| -name.size }.freeze
         BY_LONG_NAME = OPTIONS.flat_map { |option| option.long_names.map { |name| [name, option] } }.to_h.freeze
         NUMBER = /\A[+-]?(0x\h+|\d+)\z/i
+        FRACTION = /\A[+-]?\d+\.\d+\z/
 
         # @param words [Array<String>] left as they are
         # @return [Typed]
@@ -107,14 +108,20 @@ module Iodine
         end
 
         def number(option, text, joined)
-          unless NUMBER.match?(text)
-            raise BadOption, "-#{option.name} needs a whole number, not #{text.inspect}#{joined}"
+          fraction = option.fractions && FRACTION.match?(text)
+          unless fraction || NUMBER.match?(text)
+            wanted = option.fractions ? "number" : "whole number"
+            raise BadOption, "-#{option.name} needs a #{wanted}, not #{text.inspect}#{joined}"
           end
 
-          number = text.match?(/x/i) ? Integer(text, 16) : Integer(text, 10)
+          number = fraction ? Float(text) : whole(text)
           return number if option.range.nil? || option.range.cover?(number)
 
           raise BadOption, "-#{option.name} must be #{span(option.range)}, not #{number}"
+        end
+
+        def whole(text)
+          text.match?(/x/i) ? Integer(text, 16) : Integer(text, 10)
         end
 
         def span(range)

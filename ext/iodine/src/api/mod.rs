@@ -2,14 +2,14 @@
 
 mod files;
 mod json;
+mod limits;
 mod rack_utils;
 
 use crate::{app_thread, fork, process, rack, roots};
-use iodine_codec::http1::Limits;
 use iodine_core::command::{Command, Timer};
 use iodine_core::listener::Address;
 use iodine_core::log::{self, Level};
-use iodine_core::{BindSpec, HttpConfig, Job, Listener, Notice, ReactorConfig, Service};
+use iodine_core::{BindSpec, Job, Listener, Notice, Service};
 use magnus::rb_sys::AsRawValue;
 use magnus::value::ReprValue;
 use magnus::{
@@ -68,6 +68,7 @@ pub fn init(ruby: &Ruby) -> Result<(), Error> {
     base.define_singleton_method("log", function!(write_log, 2))?;
     base.define_singleton_method("verbosity", function!(log::verbosity, 0))?;
     base.define_singleton_method("verbosity=", function!(log::set_verbosity, 1))?;
+    limits::init(base)?;
     base.define_singleton_method("forked!", function!(fork::become_inert, 0))?;
     base.define_singleton_method("forked?", function!(fork::is_inert, 0))?;
     json::init(ruby, base)?;
@@ -86,7 +87,7 @@ fn listen_http(
     path: Option<PathBuf>,
     options: RHash,
 ) -> Result<RArray, Error> {
-    let http = http_config(ruby, options)?;
+    let http = limits::http_config(ruby, options)?;
     let spec = match path {
         Some(path) => BindSpec::Unix { path, mode: option(ruby, options, "mode")?.unwrap_or(0o777) },
         None => BindSpec::Tcp { host, port },
@@ -121,31 +122,6 @@ fn describe(ruby: &Ruby, listener: &Listener) -> Result<RHash, Error> {
     Ok(hash)
 }
 
-fn http_config(ruby: &Ruby, options: RHash) -> Result<HttpConfig, Error> {
-    let usual = HttpConfig::default();
-    let sizes = usual.limits;
-    let seconds = |name, usual: Duration| -> Result<Duration, Error> {
-        option::<f64>(ruby, options, name)?.map_or(Ok(usual), |seconds| duration(ruby, seconds))
-    };
-    Ok(HttpConfig {
-        limits: Limits {
-            line: option(ruby, options, "line")?.unwrap_or(sizes.line),
-            head: option(ruby, options, "head")?.unwrap_or(sizes.head),
-            headers: option(ruby, options, "headers")?.unwrap_or(sizes.headers),
-            body: option(ruby, options, "body")?.unwrap_or(sizes.body),
-        },
-        keep_alive: seconds("keep_alive", usual.keep_alive)?,
-        head_timeout: seconds("head_timeout", usual.head_timeout)?,
-        body_timeout: seconds("body_timeout", usual.body_timeout)?,
-        write_timeout: seconds("write_timeout", usual.write_timeout)?,
-        body_memory: option(ruby, options, "body_memory")?.unwrap_or(usual.body_memory),
-        log: option(ruby, options, "log")?.unwrap_or(usual.log),
-        early_hints: option(ruby, options, "early_hints")?.unwrap_or(usual.early_hints),
-        files: files::of(ruby, options)?,
-        files_only: option(ruby, options, "files_only")?.unwrap_or(usual.files_only),
-    })
-}
-
 fn option<T: TryConvert>(ruby: &Ruby, options: RHash, name: &str) -> Result<Option<T>, Error> {
     match options.get(ruby.to_symbol(name)) {
         Some(value) if !value.is_nil() => T::try_convert(value).map(Some),
@@ -168,14 +144,7 @@ fn close_listeners(unlink: bool) {
 
 /// `start_worker(slot_or_nil, options)`: starts the reactor of this process.
 fn start_worker(ruby: &Ruby, slot: Option<usize>, options: RHash) -> Result<(), Error> {
-    let usual = ReactorConfig::default();
-    let config = ReactorConfig {
-        max_connections: option(ruby, options, "max_clients")?.unwrap_or(usual.max_connections),
-        reserved_descriptors: option(ruby, options, "reserved_descriptors")?
-            .unwrap_or(usual.reserved_descriptors),
-        max_jobs: option(ruby, options, "max_jobs")?.unwrap_or(usual.max_jobs),
-        place: None,
-    };
+    let config = limits::reactor_config(ruby, options)?;
     process::start_worker(slot, config).map_err(|error| system_error(ruby, &error))
 }
 
@@ -220,6 +189,7 @@ fn name_notice(ruby: &Ruby, notice: Notice) -> (Symbol, Option<usize>) {
         Notice::MasterGone => ("master_gone", None),
         Notice::Drained => ("drained", None),
         Notice::DrainTimedOut => ("drain_timed_out", None),
+        Notice::Failed => ("failed", None),
         Notice::WorkerReady(slot) => ("worker_ready", Some(slot)),
         Notice::WorkerGone(slot) => ("worker_gone", Some(slot)),
     };

@@ -9,6 +9,7 @@ use crate::{fork, gvl, roots};
 use iodine_codec::http::{RequestHead, Version};
 use iodine_core::conn::Answer;
 use iodine_core::log::{self, Level};
+use iodine_core::overload;
 use iodine_core::static_files::{Reply, refusal};
 use iodine_core::{Body, Job, Request};
 use magnus::error::ErrorType;
@@ -105,6 +106,12 @@ pub fn answer_request(ruby: &Ruby, mut request: Box<Request>) -> Answered {
         killed: None,
     };
     let Some(number) = request.conn.begin() else { return answered };
+    if let Some(refused) = overload::refusal(&request, Instant::now()) {
+        (answered.status, answered.length) = (refused.status, refused.length);
+        answered.outcome = Outcome::Answer(refused.answer);
+        answered.head = Some(request.head);
+        return answered;
+    }
     let body = std::mem::take(&mut request.body);
     let mut draft = Draft { head: Vec::with_capacity(512), ..Draft::default() };
     // On the stack, where the collector finds them.

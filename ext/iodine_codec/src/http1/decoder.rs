@@ -55,13 +55,17 @@ enum State {
     Length(u64),
     Chunked(ChunkedDecoder),
     /// Nothing that follows a refused request is looked at.
-    Refused(Rejection),
+    Refused {
+        rejection: Rejection,
+        is_head: bool,
+    },
 }
 
 #[derive(Debug, Default)]
 struct PartialHead {
     bytes: Vec<u8>,
     scan: HeadScan,
+    is_head: bool,
 }
 
 impl RequestDecoder {
@@ -78,6 +82,16 @@ impl RequestDecoder {
     /// True from a head to the end of its message.
     pub fn in_body(&self) -> bool {
         matches!(self.state, State::Length(_) | State::Chunked(_))
+    }
+
+    /// True if the head that is arriving, or that was refused, is known to be that of a HEAD request: an answer to it has
+    /// no body (RFC 9110 section 9.3.2). The method is known from the first blank on, whatever is wrong behind it.
+    pub fn is_head(&self) -> bool {
+        match &self.state {
+            State::Head(partial) => partial.is_head,
+            State::Refused { is_head, .. } => *is_head,
+            State::Start { .. } | State::StartLf { .. } | State::Length(_) | State::Chunked(_) => false,
+        }
     }
 
     /// The bytes to go in a body whose length was declared. The caller may read up to that many bytes straight into
@@ -106,7 +120,11 @@ impl RequestDecoder {
     pub fn decode<'i>(&mut self, input: &'i [u8], limits: &Limits) -> Result<(usize, Step<'i>), Rejection> {
         let decoded = self.decode_state(input, limits);
         if let Err(rejection) = decoded {
-            self.state = State::Refused(rejection);
+            let is_head = match self.state {
+                State::Start { .. } | State::StartLf { .. } => says_head(input),
+                _ => self.is_head(),
+            };
+            self.state = State::Refused { rejection, is_head };
         }
         decoded
     }
@@ -130,7 +148,7 @@ impl RequestDecoder {
                 (consumed, Piece::Data(data)) => Ok((consumed, Step::Body(data))),
                 (consumed, Piece::End) => Ok((consumed, self.end())),
             },
-            State::Refused(rejection) => Err(*rejection),
+            State::Refused { rejection, .. } => Err(*rejection),
         }
     }
 
@@ -142,7 +160,8 @@ impl RequestDecoder {
         }
         let mut scan = HeadScan::default();
         let Some(found) = scan.resume(head, 0, limits)? else {
-            self.state = State::Head(Box::new(PartialHead { bytes: head.to_vec(), scan }));
+            let is_head = says_head(head);
+            self.state = State::Head(Box::new(PartialHead { bytes: head.to_vec(), scan, is_head }));
             return Ok((input.len(), Step::NeedMore));
         };
         let bytes = head.get(..found.len).unwrap_or_default();
@@ -199,6 +218,7 @@ impl PartialHead {
         let room = limits.head.saturating_add(1).saturating_sub(seen);
         let taken = input.get(..room).unwrap_or(input);
         self.bytes.extend_from_slice(taken);
+        self.is_head = says_head(&self.bytes);
         let Some(found) = self.scan.resume(&self.bytes, seen, limits)? else {
             return Ok((taken.len(), None));
         };
@@ -208,6 +228,12 @@ impl PartialHead {
         let request = finish_head(bytes, &found, headers, limits)?;
         Ok((found.len.saturating_sub(seen), Some(request)))
     }
+}
+
+/// Whether the request that begins here, perhaps behind empty lines, is a HEAD.
+fn says_head(input: &[u8]) -> bool {
+    let start = input.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or(input.len());
+    input.get(start..).unwrap_or_default().starts_with(b"HEAD ")
 }
 
 fn finish_head(
@@ -320,6 +346,50 @@ mod tests {
             assert_eq!(refused.err(), Some(Rejection::NotARequest));
         }
         assert!(!decoder.is_idle() && !decoder.in_body());
+    }
+
+    /// However the bytes are cut, and whatever is wrong with the rest.
+    #[test]
+    fn a_refused_head_request_is_known_by_its_method() {
+        for (input, is_head) in [
+            ("HEAD / HTTP/9.9\r\n", true),
+            ("HEAD / HTTP/1.1\r\n\r\n", true),
+            ("\r\n\r\nHEAD / HTTP/1.1\r\nHost: x\r\nExpect: x\r\n\r\n", true),
+            ("HEAD / HTTP/1.1\r\nHost: x\r\nContent-Length: 999999999\r\n\r\n", true),
+            ("HEAD / HTTP/1.1\r\nHost: x\r\nno colon\r\n\r\n", true),
+            ("GET /HEAD HTTP/1.1\r\n\r\n", false),
+            ("HEADY / HTTP/1.1\r\n\r\n", false),
+            ("HEAD\r\n\r\n", false),
+            ("head / HTTP/1.1\r\n\r\n", false),
+            ("\x16HEAD ", false),
+        ] {
+            for size in [1, 3, input.len()] {
+                let mut decoder = RequestDecoder::new();
+                let refused = input.as_bytes().chunks(size).any(|mut piece| {
+                    while let Ok((used, step)) = decoder.decode(piece, &Limits::default()) {
+                        piece = &piece[used..];
+                        if matches!(step, Step::NeedMore) {
+                            return false;
+                        }
+                    }
+                    true
+                });
+                assert_eq!((refused, decoder.is_head()), (true, is_head), "{input:?} by {size}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_arriving_head_request_is_known_as_soon_as_its_method() {
+        let mut decoder = RequestDecoder::new();
+        for (piece, is_head) in
+            [("HE", false), ("AD", false), (" ", true), ("/ HTTP/1.1\r\nHost: x\r\n", true)]
+        {
+            assert!(matches!(step(&mut decoder, piece), (_, Step::NeedMore)));
+            assert_eq!(decoder.is_head(), is_head, "{piece:?}");
+        }
+        assert!(matches!(step(&mut decoder, "\r\n"), (_, Step::Head(_))));
+        assert!(!decoder.is_head(), "the request itself tells from here on");
     }
 
     #[test]

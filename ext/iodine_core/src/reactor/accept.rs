@@ -4,9 +4,11 @@ use super::deadlines::Due;
 use super::{Phase, Reactor};
 use crate::config::Service;
 use crate::conn::Peer;
+use crate::episode::Episode;
 use crate::listener::{Address, Listener};
 use crate::log::{self, Level};
-use crate::stream::Stream;
+use crate::overload::RETRY_AFTER;
+use crate::stream::{Moved, Stream};
 use crate::sys::Fd;
 use iodine_codec::http::Version;
 use iodine_codec::http1::{RequestFacts, simple_response};
@@ -22,7 +24,7 @@ const IMBALANCE: usize = 2;
 /// How long connections left to others may wait before this worker takes them after all.
 const LEAVE_FOR: Duration = Duration::from_millis(2);
 /// When accepting fails for want of memory or descriptors.
-const RETRY_AFTER: Duration = Duration::from_millis(100);
+const TRY_AGAIN: Duration = Duration::from_millis(100);
 
 /// A listener as this reactor sees it.
 #[derive(Debug)]
@@ -31,11 +33,13 @@ pub(super) struct Door {
     /// Whether a [`Due::Accept`] is under way.
     late: bool,
     open: bool,
+    /// That accepting fails here.
+    failing: Episode,
 }
 
 impl Door {
     pub(super) fn new(listener: Arc<Listener>) -> Door {
-        Door { listener, late: false, open: true }
+        Door { listener, late: false, open: true, failing: Episode::new() }
     }
 }
 
@@ -62,11 +66,13 @@ impl Reactor {
         }
     }
 
-    /// Serves what has been accepted by the kernel already, then accepts no more.
-    pub(super) fn close_doors(&mut self) {
+    /// Serves what has been accepted by the kernel already, then accepts no more. Who comes meanwhile is taken, too, but
+    /// only as many as can have been waiting: a flood of connections must not put off the end.
+    pub(super) fn close_doors(&mut self, most: usize) {
         for index in 0..self.doors.len() {
             // In a cluster the others take them, and the master keeps the socket open.
-            while self.config.place.is_none() && self.accept_one(index) {}
+            let alone = self.config.place.is_none();
+            let _ = (0..most).take_while(|_| alone && self.accept_one(index)).count();
             let door = &mut self.doors[index];
             if std::mem::take(&mut door.open) {
                 let _ = self.poll.registry().deregister(&mut SourceFd(&door.listener.as_raw_fd()));
@@ -97,8 +103,8 @@ impl Reactor {
             // The client left before we came, or a signal did.
             Err(Errno::INTR | Errno::CONNABORTED | Errno::PROTO) => return true,
             Err(error) => {
-                log::message(Level::Error, &format!("can not accept a connection: {error}"));
-                self.look_again(index, RETRY_AFTER);
+                self.note_failure(index, error);
+                self.look_again(index, TRY_AGAIN);
                 return false;
             }
         };
@@ -108,7 +114,6 @@ impl Reactor {
             self.refuse(&stream);
             return true;
         }
-        self.refusing = false;
         let peer = match (listener.address(), address) {
             (Address::Unix(path), _) => Peer::Unix(path.clone()),
             (Address::Tcp(_), Some(address)) => Peer::Tcp(address),
@@ -116,6 +121,14 @@ impl Reactor {
         };
         self.open(stream, peer, listener.service());
         true
+    }
+
+    /// It is tried again and again, and said once.
+    fn note_failure(&mut self, index: usize, error: Errno) {
+        let now = self.now;
+        if self.doors.get_mut(index).is_some_and(|door| door.failing.begins(now)) {
+            log::message(Level::Error, &format!("can not accept connections: {error}; trying on."));
+        }
     }
 
     fn open(&mut self, stream: Stream, peer: Peer, service: &Arc<Service>) {
@@ -142,19 +155,25 @@ impl Reactor {
 
     /// 503 (RFC 9110 section 15.6.4), as far as the socket takes it at once (F-33).
     fn refuse(&mut self, stream: &Stream) {
-        if !std::mem::replace(&mut self.refusing, true) {
+        if self.refusing.begins(self.now) {
             let count = self.conns.len();
             log::message(
                 Level::Warning,
                 &format!("HTTP server at capacity: {count} connections, refusing more."),
             );
         }
-        let facts = RequestFacts { version: Version::Http11, keep_alive: false, head: false };
+        // What the client sent already would turn the close into a reset; and it tells whether a body is welcome.
+        let head = match stream.read(&mut self.read_buffer) {
+            Moved::Bytes(count) => {
+                self.read_buffer.get(..count).is_some_and(|sent| sent.starts_with(b"HEAD "))
+            }
+            Moved::WouldBlock | Moved::Broken => false,
+        };
+        let facts = RequestFacts { version: Version::Http11, keep_alive: false, head };
         let mut answer = Vec::new();
-        simple_response(&mut answer, facts, 503, &crate::clock::http_date(), true, &[("retry-after", "1")]);
+        simple_response(&mut answer, facts, 503, &crate::clock::http_date(), true, &[RETRY_AFTER]);
         stream.write(&answer);
         stream.finish_writing();
-        // What the client sent already would turn the close into a reset.
         stream.read(&mut self.read_buffer);
     }
 }

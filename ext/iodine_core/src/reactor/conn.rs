@@ -1,7 +1,8 @@
 //! The reactor's half of a connection: what it is in the middle of, and how long that may take.
 
 use super::deadlines::Due;
-use super::{Phase, Reactor, Readiness, token_of};
+use super::token::token_of;
+use super::{Phase, Reactor, Readiness};
 use crate::body::BodySink;
 use crate::config::{MIN_RATE, Service};
 use crate::conn::{Closing, ConnHandle, ConnId, Flushed, Peer, Shared};
@@ -15,8 +16,8 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How long a connection that is to close may still send.
-const LINGER: Duration = Duration::from_secs(2);
+/// How long a client whose connection is to close may be silent, though it may still send.
+const SILENCE: Duration = Duration::from_secs(2);
 /// A server that ends lets a connection that was in use just now have its next request: that one is answered and told to
 /// be the last, whereas it would be lost if it met the close on its way.
 const LAST_CHANCE: Duration = Duration::from_millis(250);
@@ -45,6 +46,7 @@ pub(super) struct Conn {
     ending: bool,
     /// Nothing more is decoded: the connection closes after what is under way.
     pub(super) finished: bool,
+    /// Until when, at most, what still comes is read, for the connection is to close.
     lingering: Option<Instant>,
     /// When the connection was made, last read, or last took what was written.
     active: Instant,
@@ -96,7 +98,7 @@ impl Conn {
     /// When it must have got on, as things stand.
     fn deadline(&self) -> Option<Instant> {
         if let Some(until) = self.lingering {
-            return Some(until);
+            return Some(until.min(self.active + SILENCE));
         }
         let http = &self.shared.service().http;
         let io = self.shared.lock();
@@ -360,10 +362,12 @@ impl Reactor {
 
     pub(super) fn linger(&mut self, id: ConnId) {
         self.register_late(id);
-        let until = self.now + if self.is_draining() { LAST_CHANCE } else { LINGER };
+        let (now, draining) = (self.now, self.is_draining());
         let Some(conn) = self.conn(id) else { return };
         if conn.lingering.is_none() {
-            conn.lingering = Some(until);
+            let time = if draining { LAST_CHANCE } else { conn.shared.service().http.linger_timeout };
+            conn.lingering = Some(now + time);
+            conn.active = now;
             conn.backlog = Vec::new();
             conn.paused = None;
             self.handle_readable(id);
@@ -374,8 +378,10 @@ impl Reactor {
     pub(super) fn close_when_idle(&mut self, id: ConnId) {
         // A request that is there already is served.
         self.handle_readable(id);
+        let soon = self.now + LAST_CHANCE;
         let Some(conn) = self.conn(id) else { return };
         // Deadlines have changed with this.
+        conn.lingering = conn.lingering.map(|until| until.min(soon));
         conn.checked_at = None;
         self.handle_deadline(id);
     }

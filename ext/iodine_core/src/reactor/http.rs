@@ -5,11 +5,12 @@ use super::conn::{Message, Pause};
 use super::files::AtOnce;
 use crate::body::BodySink;
 use crate::clock::http_date;
-use crate::conn::{Closing, ConnId, Flushed};
+use crate::conn::{Closing, ConnHandle, ConnId, Flushed, body_length};
 use crate::job::{Job, Request as RequestJob};
 use crate::log::{self, Level};
+use crate::overload::refusal;
 use iodine_codec::access_log::{AccessLine, write_line};
-use iodine_codec::http::Version;
+use iodine_codec::http::{RequestHead, Version};
 use iodine_codec::http1::{BodyLength, Rejection, Request, RequestFacts, Step};
 
 /// Requests of one connection that may be under way at a time; a client that pipelines more waits.
@@ -134,8 +135,10 @@ impl Reactor {
             AtOnce::Waits => return Some(Outcome::Paused(Pause::AtOnce)),
             AtOnce::ForApp => {}
         }
+        let now = self.now;
         let draining = self.is_draining();
         let full = self.handle.jobs().is_full();
+        let crowded = self.is_crowded(id);
         let conn = self.conn(id)?;
         let message = *conn.message.take()?;
         let Message { head, framing, sink, started, .. } = message;
@@ -147,7 +150,9 @@ impl Reactor {
         let facts = RequestFacts { version: head.version(), keep_alive, head: head.is_head() };
         let shared = conn.shared().clone();
         conn.finished = !keep_alive;
-        let job = Job::Request(Box::new(RequestJob { conn: shared.clone(), head, body, facts, started }));
+        let conn_of_job = shared.clone();
+        let job = RequestJob { conn: conn_of_job, head, body, facts, started, arrived: now, crowded };
+        let job = Job::Request(Box::new(job));
         let mut io = shared.lock();
         if io.closing != Closing::No {
             // An answer before it has told the client that this one will not be served (RFC 9112 section 9.6).
@@ -161,13 +166,37 @@ impl Reactor {
         // A client that asks without reading must not fill our memory with answers.
         let reads = io.has_room();
         drop(io);
-        self.jobs.extend(ready);
+        match ready {
+            // Its turn has come already. One that is behind others is refused when they are answered.
+            Some(Job::Request(request)) if request.crowded => self.answer_crowded(&request),
+            ready => self.jobs.extend(ready),
+        }
         match () {
             () if !keep_alive => Some(Outcome::Finished),
             () if in_flight >= PIPELINE || !reads => Some(Outcome::Paused(Pause::Pipeline)),
             () if full => Some(Outcome::Paused(Pause::Queue)),
             () => None,
         }
+    }
+
+    /// Whether more jobs wait than the service of this connection wants to wait.
+    fn is_crowded(&mut self, id: ConnId) -> bool {
+        let most = self.conn(id).and_then(|conn| conn.shared().service().http.max_queue);
+        most.is_some_and(|most| self.handle.jobs().waiting() + self.jobs.len() > most)
+    }
+
+    /// Answers a request whose turn it is in place of the application. It is written at the end of the turn, with those
+    /// behind it.
+    fn answer_crowded(&mut self, request: &RequestJob) {
+        let Some(refused) = refusal(request, self.now) else { return };
+        let conn = &request.conn;
+        if conn.service().http.log {
+            let millis = self.now.saturating_duration_since(request.started).as_millis() as u64;
+            log_answer(conn, Some(&request.head), refused.status, refused.length, millis);
+        }
+        conn.answer(refused.answer, self.now);
+        self.handle.leave_unwritten(conn);
+        self.refused = true;
     }
 
     fn pause(&mut self, id: ConnId, pause: Pause) {
@@ -194,7 +223,14 @@ impl Reactor {
         let Some(conn) = self.conn(id) else { return };
         match conn.paused.take() {
             Some(Pause::Reject(rejection)) => return self.reject(id, rejection),
+            // Nobody will read the body: the client need not send it.
+            Some(Pause::Continue) if self.is_crowded(id) => {
+                let waiting = self.handle.jobs().waiting();
+                self.handle.overload().note(now, || format!("{waiting} jobs wait"));
+                return self.answer_refused(id, 503);
+            }
             Some(Pause::Continue) => {
+                let Some(conn) = self.conn(id) else { return };
                 conn.began = now;
                 let mut io = conn.shared().lock();
                 io.outbox.push(b"HTTP/1.1 100 Continue\r\n\r\n".to_vec());
@@ -245,6 +281,13 @@ impl Reactor {
             Level::Warning,
             &format!("HTTP request from {} refused with {status}: {reason}", shared.peer_text()),
         );
+        self.answer_refused(id, status);
+    }
+
+    /// As [`Reactor::refuse_request`], without a word in the log but the line of the answer.
+    fn answer_refused(&mut self, id: ConnId, status: u16) {
+        let Some(conn) = self.conn(id) else { return };
+        let shared = conn.shared().clone();
         let mut io = shared.lock();
         if io.in_flight > 0 {
             // Its turn has not come: what is under way is answered, and then the connection closes.
@@ -254,34 +297,15 @@ impl Reactor {
             return;
         }
         drop(io);
-        let date = http_date();
         let (version, is_head) = match &conn.message {
             Some(message) => (message.head.version(), message.head.is_head()),
-            None => (Version::Http11, false),
+            None => (Version::Http11, conn.decoder.is_head()),
         };
         let facts = RequestFacts { version, keep_alive: false, head: is_head };
         let answer = crate::static_files::refusal(&shared.service().http, facts, status, true).head;
         if shared.service().http.log {
-            let (method, path): (&[u8], &[u8]) = match &conn.message {
-                Some(message) => (message.head.method(), message.head.path()),
-                None => (b"-", b"-"),
-            };
-            let mut line = Vec::new();
-            let bytes = body_length(&answer);
-            write_line(
-                &mut line,
-                &AccessLine {
-                    peer: shared.peer_text(),
-                    date: &date,
-                    method,
-                    path,
-                    version,
-                    status,
-                    bytes,
-                    millis: 0,
-                },
-            );
-            log::write(&line);
+            let head = conn.message.as_ref().map(|message| &message.head);
+            log_answer(&shared, head, status, body_length(&answer), 0);
         }
         conn.finished = true;
         conn.message = None;
@@ -298,8 +322,16 @@ impl Reactor {
     }
 }
 
-/// Bytes behind the head of an answer.
-fn body_length(answer: &[u8]) -> u64 {
-    let head = answer.windows(4).position(|window| window == b"\r\n\r\n").map_or(answer.len(), |at| at + 4);
-    (answer.len() - head) as u64
+/// Logs an answer that the reactor made. Without a head nothing is known of the request.
+fn log_answer(conn: &ConnHandle, head: Option<&RequestHead>, status: u16, bytes: u64, millis: u64) {
+    let (method, path): (&[u8], &[u8]) = match head {
+        Some(head) => (head.method(), head.path()),
+        None => (b"-", b"-"),
+    };
+    let version = head.map_or(Version::Http11, RequestHead::version);
+    let (peer, date) = (conn.peer_text(), http_date());
+    let line = AccessLine { peer, date: &date, method, path, version, status, bytes, millis };
+    let mut text = Vec::new();
+    write_line(&mut text, &line);
+    log::write(&text);
 }

@@ -11,13 +11,15 @@ mod conn;
 mod deadlines;
 mod files;
 mod http;
+mod token;
 
 use crate::command::{Command, Handle, Timer};
 use crate::config::ReactorConfig;
 use crate::conn::ConnId;
+use crate::episode::Episode;
 use crate::job::Job;
 use crate::link::{Link, Said};
-use crate::listener::Listener;
+use crate::listener::{BACKLOG, Listener};
 use crate::notice::{Notice, Notices};
 use crate::queue::{JobQueue, StallWatch};
 use accept::Door;
@@ -29,8 +31,10 @@ use slab::Slab;
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use token::{FIRST_CONN, slot_of, token_of};
 
 /// Events taken from the poller at a time.
 const EVENTS: usize = 1024;
@@ -49,7 +53,6 @@ const WAKER: Token = Token(0);
 const MASTER_LINK: Token = Token(1);
 const FIRST_LISTENER: usize = 1 << 8;
 const FIRST_WORKER_LINK: usize = 1 << 16;
-const FIRST_CONN: usize = 1 << 32;
 
 /// See the module's text.
 #[derive(Debug)]
@@ -84,8 +87,10 @@ pub struct Reactor {
     was_active: bool,
     /// The time of this turn.
     now: Instant,
-    /// Whether the last refusal at the door was logged: once per episode.
-    refusing: bool,
+    /// That connections are refused at the door.
+    refusing: Episode,
+    /// Whether requests were answered in this turn that the application will not see.
+    refused: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,7 +142,8 @@ impl Reactor {
             idle_wanted: false,
             was_active: true,
             now,
-            refusing: false,
+            refusing: Episode::new(),
+            refused: false,
         })
     }
 
@@ -164,8 +170,13 @@ impl Reactor {
         Ok(())
     }
 
-    /// Turns until [`Command::Exit`].
-    pub fn run(mut self) {
+    /// Turns until [`Command::Exit`]. When it ends in any other way, [`Notice::Failed`] tells.
+    pub fn run(self) {
+        let handle = self.handle.clone();
+        tell_of_panic(&handle, || self.turn_until_exit());
+    }
+
+    fn turn_until_exit(mut self) {
         let mut events = Events::with_capacity(EVENTS);
         while self.phase != Phase::Ended {
             let timeout = self.prepare_wait();
@@ -203,6 +214,7 @@ impl Reactor {
             if error.kind() != io::ErrorKind::Interrupted {
                 crate::log::message(crate::log::Level::Fatal, &format!("the reactor can not wait: {error}"));
                 self.phase = Phase::Ended;
+                self.handle.notices().post(Notice::Failed);
             }
         }
         let quiet = events.is_empty();
@@ -225,6 +237,9 @@ impl Reactor {
         let unwritten = self.handle.unwritten() > 0;
         if self.handle.jobs().relieve(&mut self.stall, self.now, unwritten) {
             // Whoever made these answers is held up by what came behind them.
+            self.handle.write_unwritten();
+        }
+        if std::mem::take(&mut self.refused) {
             self.handle.write_unwritten();
         }
         if self.handle.jobs().is_short_handed() {
@@ -257,7 +272,11 @@ impl Reactor {
             MASTER_LINK => self.hear_master(),
             Token(number) if number >= FIRST_CONN => {
                 self.was_active = true;
-                self.handle_conn(conn_id(number), ready);
+                let named = self.conns.get(slot_of(number)).map(Conn::id);
+                // It may have been closed in this turn, and its slot be another's.
+                if let Some(id) = named.filter(|id| token_of(*id) == token) {
+                    self.handle_conn(id, ready);
+                }
             }
             Token(number) if number >= FIRST_WORKER_LINK => {
                 self.was_active = true;
@@ -444,7 +463,7 @@ impl Reactor {
         self.handle.set_draining();
         self.show_count();
         self.drop_timers();
-        self.close_doors();
+        self.close_doors(BACKLOG as usize);
         let ids: Vec<ConnId> = self.conns.iter().map(|(_, conn)| conn.id()).collect();
         ids.into_iter().for_each(|id| self.close_when_idle(id));
         self.deadlines.add(until, Due::DrainEnd);
@@ -488,10 +507,57 @@ impl Readiness {
     }
 }
 
-fn conn_id(number: usize) -> ConnId {
-    ConnId { slot: (number & 0xffff_ffff) as u32, generation: (number >> 32) as u32 }
+/// Runs `work`, which is all that this thread does. A panic in it ends the thread as it would have, but not unheard: whoever
+/// waits for notices would wait for ever.
+fn tell_of_panic(handle: &Handle, work: impl FnOnce()) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(work)) {
+        let text = panic.downcast_ref::<&str>().copied();
+        let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+        let text = text.unwrap_or("for a reason that is no text");
+        crate::log::message(crate::log::Level::Fatal, &format!("the reactor has panicked: {text}"));
+        handle.notices().post(Notice::Failed);
+        resume_unwind(panic);
+    }
 }
 
-fn token_of(id: ConnId) -> Token {
-    Token((id.generation as usize) << 32 | id.slot as usize)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_told_and_goes_on() {
+        crate::log::set_verbosity(0);
+        let handle = Reactor::new(ReactorConfig::default()).unwrap().handle().clone();
+        tell_of_panic(&handle, || {});
+        assert_eq!(handle.notices().take(), None);
+        for text in [false, true] {
+            let other = handle.clone();
+            let thread = std::thread::spawn(move || {
+                tell_of_panic(&other, || match text {
+                    true => panic!("on purpose, in slot {}", 1),
+                    false => std::panic::panic_any(7),
+                })
+            });
+            assert!(thread.join().is_err());
+            assert_eq!((handle.notices().take(), handle.notices().take()), (Some(Notice::Failed), None));
+        }
+    }
+
+    /// Nobody waits for longer than it takes to accept as many as the kernel holds.
+    #[test]
+    fn the_doors_close_whoever_still_comes() {
+        use crate::config::{HttpConfig, Service};
+        use crate::listener::{Address, BindSpec};
+        let spec = BindSpec::Tcp { host: Some("127.0.0.1".into()), port: 0 };
+        let service = |port| Service { app: 0, http: HttpConfig::default(), port };
+        let listener = Arc::new(Listener::bind(&spec, service).unwrap().remove(0));
+        let Address::Tcp(address) = *listener.address() else { panic!("not TCP") };
+        let clients: Vec<_> = (0..5).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
+        let mut reactor = Reactor::new(ReactorConfig::default()).unwrap();
+        reactor.listen(listener).unwrap();
+        reactor.close_doors(2);
+        assert_eq!(reactor.conns.len(), 2);
+        reactor.accept(0);
+        assert_eq!((reactor.conns.len(), clients.len()), (2, 5));
+    }
 }

@@ -6,6 +6,7 @@ use crate::clock::http_date;
 use crate::config::HttpConfig;
 use crate::conn::Answer;
 use crate::outbox::{FilePart, Piece};
+use crate::overload::RETRY_AFTER;
 use iodine_codec::http::conditional::Verdict;
 use iodine_codec::http::range::{ByteRange, Ranges};
 use iodine_codec::http::{FileMethod, FileRequest, RequestHead, file_path};
@@ -234,7 +235,8 @@ fn error(asking: &Asking<'_>, status: u16, extra: &[(&str, &str)]) -> Reply {
 /// The answer to a request that goes wrong in the server's hands: the page of the folder for that status, or a line of
 /// text. Unlike in iodine 0.7, nothing about the request makes anything else of it, and no cache keeps it (F-36).
 pub fn refusal(http: &HttpConfig, facts: RequestFacts, status: u16, closing: bool) -> Reply {
-    refuse(http.files.as_deref(), facts, status, closing, &[])
+    let extra: &[_] = if status == 503 { &[RETRY_AFTER] } else { &[] };
+    refuse(http.files.as_deref(), facts, status, closing, extra)
 }
 
 fn refuse(

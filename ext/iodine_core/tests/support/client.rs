@@ -104,6 +104,15 @@ impl Client {
         .unwrap();
     }
 
+    /// The same connection, to send on while another thread reads.
+    pub fn sender(&self) -> Client {
+        let socket = match &self.socket {
+            Socket::Tcp(stream) => Socket::Tcp(stream.try_clone().unwrap()),
+            Socket::Unix(stream) => Socket::Unix(stream.try_clone().unwrap()),
+        };
+        Client { socket, received: Vec::new() }
+    }
+
     /// Some bytes, as they come; none at the end.
     pub fn read(&mut self, most: usize) -> io::Result<Vec<u8>> {
         if !self.received.is_empty() {

@@ -300,6 +300,11 @@ fn run_lane(request: Box<Request>, app: &App) {
 
 fn run(mut request: Box<Request>, app: &App) -> Option<Box<Request>> {
     let number = request.conn.begin()?;
+    if let Some(refused) = iodine_core::overload::refusal(&request, Instant::now()) {
+        let next = put(&request, refused.answer);
+        request.conn.flush();
+        return next;
+    }
     let spilled = matches!(request.body, Body::File { .. });
     let asked = Asked {
         conn: request.conn.clone(),
@@ -327,7 +332,11 @@ pub fn answer(request: &Request, said: Said) -> Option<Box<Request>> {
     let closing = last || request.conn.handle().is_draining();
     let finished = encoder.finish(BodySize::Known(bytes.len() as u64), &http_date(), closing);
     let body = finished.send_body.then(|| bytes.into());
-    match request.conn.answer(Answer { head, body, close: !finished.keep_alive }, Instant::now())? {
+    put(request, Answer { head, body, close: !finished.keep_alive })
+}
+
+fn put(request: &Request, answer: Answer) -> Option<Box<Request>> {
+    match request.conn.answer(answer, Instant::now())? {
         Job::Request(request) => Some(request),
         other => panic!("no request but {other:?}"),
     }
