@@ -95,7 +95,7 @@ module Iodine
       # Settings that fall back to the defaults of the process.
       SHARED = [*%i[address log max_body max_client_body max_header_count max_headers max_line max_msg ping port
                     timeout tls head_timeout body_timeout write_timeout linger_timeout max_queue queue_timeout
-                    body_memory early_hints], *PublicFolder::SETTINGS].freeze
+                    body_memory early_hints], *PublicFolder::SETTINGS, *Proxies::SETTINGS].freeze
       MIB = 1024 * 1024
       KIB = 1024
       # A negative `max_headers` lifts the limit, as far as a head can be addressed.
@@ -174,7 +174,7 @@ module Iodine
         def bind(app, place, settings)
           path = place.path && File.expand_path(place.path)
           files = PublicFolder.options(settings)
-          options = limits(settings).merge(files, mode: place.mode, files_only: !app)
+          options = limits(settings).merge(files, Proxies.options(settings), mode: place.mode, files_only: !app)
           bound = Base.listen_http(app, place.host, place.port || 0, path, options)
           @listeners.concat(bound)
           close_at_exit if path
@@ -250,11 +250,15 @@ module Iodine
   # `:public_symlinks` (true follows links out of the folder), `:sendfile_roots` (folders that `X-Sendfile` is confined
   # to).
   #
+  # Proxies (docs/proxies.md): `:trusted_proxies` (addresses, networks, "unix", or `:all`: whose X-Forwarded headers count;
+  # nobody's unless told), `:proxy_protocol` (true: each connection begins with a PROXY header), `:underscore_headers` (true
+  # passes headers on whose name has an underscore).
+  #
   # @example
   #   Iodine.listen(service: :http, port: 3000) { |env| [200, {}, ["Hello"]] }
   #
   # @return [Object] the handler
-  # @raise [ArgumentError] without a handler, for an unknown service, or for a limit that can not be used
+  # @raise [ArgumentError] without a handler, for an unknown service, or for a limit or a network that can not be used
   # @raise [TypeError] unless a Hash is given
   # @raise [RuntimeError] when it can not be opened; the message tells the cause
   def listen(settings, &block)

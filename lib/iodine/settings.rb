@@ -11,7 +11,8 @@ module Iodine
   # request), `:timeout` (keep-alive, seconds), `:head_timeout`, `:body_timeout`, `:write_timeout`,
   # `:shutdown_timeout` (seconds), `:ping` (seconds), `:max_body` (MiB), `:max_headers` (KiB), `:max_line` (KiB),
   # `:max_header_count`, `:max_msg` (KiB), `:max_clients`, `:max_queue`, `:queue_timeout` (seconds), `:handler`,
-  # `:public_headers` (Hash), `:public_hidden`, `:public_symlinks` (true or false), `:sendfile_roots` (folders), and the
+  # `:public_headers` (Hash), `:public_hidden`, `:public_symlinks` (true or false), `:sendfile_roots` (folders),
+  # `:trusted_proxies` (addresses, networks or `:all`), `:proxy_protocol`, `:underscore_headers` (true or false), and the
   # other limits of docs/limits.md.
   DEFAULT_SETTINGS = {}
   # The older name of {DEFAULT_SETTINGS}: the same Hash.
@@ -42,6 +43,12 @@ module Iodine
         "IODINE_MAX_JOBS" => :max_jobs,
         "IODINE_RESERVED_DESCRIPTORS" => :reserved_descriptors
       }.freeze
+      # Variables holding text.
+      TEXTS = { "IODINE_TRUSTED_PROXIES" => :trusted_proxies }.freeze
+      # Variables that switch something on (1, true, on, yes) or off (0, false, off, no).
+      SWITCHES = { "IODINE_PROXY_PROTOCOL" => :proxy_protocol }.freeze
+      ON = %w[1 true on yes].freeze
+      OFF = %w[0 false off no].freeze
       # In order of preference.
       WORKERS = %w[WEB_CONCURRENCY WORKERS].freeze
       THREADS = %w[THREADS].freeze
@@ -55,6 +62,8 @@ module Iodine
           count(env, THREADS) { |threads| Iodine.threads = threads }
           count(env, WORKERS) { |workers| Iodine.workers = workers }
           SETTINGS.each { |name, key| limit(env, name, key) { |number| DEFAULT_SETTINGS[key] = number } }
+          TEXTS.each { |name, key| said(env, name)&.then { |text| DEFAULT_SETTINGS[key] = text } }
+          SWITCHES.each { |name, key| switch(env, name) { |on| DEFAULT_SETTINGS[key] = on } }
         end
 
         private
@@ -76,6 +85,15 @@ module Iodine
           return yield number if number && number >= 0
 
           warn_about(env, name, "is ignored: a #{"whole " unless fractions}number of at least 0 is needed")
+        end
+
+        def switch(env, name)
+          return unless (text = said(env, name))
+
+          word = text.strip.downcase
+          return yield ON.include?(word) if [*ON, *OFF].include?(word)
+
+          warn_about(env, name, "is ignored: 1 or 0 is needed")
         end
 
         def said(env, name)

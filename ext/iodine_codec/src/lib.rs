@@ -8,6 +8,7 @@
 //! - [`json`]: JSON, told value by value.
 //! - [`url`], [`date`]: percent-encoding undone, and dates as protocols write them.
 //! - [`mustache`]: templates, compiled and rendered.
+//! - [`proxy_protocol`]: what a load balancer says before the first byte.
 //! - [`access_log`]: the line written for each answered request.
 //! - [`check`]: what must hold for any input at all; the fuzz targets call it, and so do unit tests.
 //!
@@ -23,4 +24,5 @@ pub mod http;
 pub mod http1;
 pub mod json;
 pub mod mustache;
+pub mod proxy_protocol;
 pub mod url;

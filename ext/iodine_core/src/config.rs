@@ -3,6 +3,7 @@
 use crate::job::Root;
 use crate::static_files::StaticFiles;
 use crate::sys::Board;
+use iodine_codec::http::Trust;
 use iodine_codec::http1::Limits;
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,6 +45,12 @@ pub struct HttpConfig {
     pub log: bool,
     /// Whether the application may send headers ahead of its answer (103).
     pub early_hints: bool,
+    /// Whose word is taken for whom a request comes from, and how.
+    pub trust: Trust,
+    /// Whether each connection begins with a PROXY header.
+    pub proxy_protocol: bool,
+    /// Whether headers with an underscore in their name reach the application.
+    pub underscore_headers: bool,
     /// Files that are served before the application is asked.
     pub files: Option<Arc<StaticFiles>>,
     /// Whether there is no application: what is no file is answered with 404.
@@ -64,6 +71,9 @@ impl Default for HttpConfig {
             body_memory: 512 * 1024,
             log: false,
             early_hints: false,
+            trust: Trust::Nobody,
+            proxy_protocol: false,
+            underscore_headers: false,
             files: None,
             files_only: false,
         }

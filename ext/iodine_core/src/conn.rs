@@ -10,6 +10,9 @@ use crate::outbox::{Outbox, Piece};
 use crate::producer::Producing;
 use crate::stream::{Moved, Stream};
 use crossbeam_utils::sync::Unparker;
+use iodine_codec::http::RequestHead;
+use iodine_codec::http::forwarded::{self, Forwarded};
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -54,6 +57,16 @@ impl fmt::Display for Peer {
     }
 }
 
+impl Peer {
+    /// Its address; `None` for the client of a Unix socket.
+    fn ip(&self) -> Option<IpAddr> {
+        match self {
+            Peer::Tcp(address) => Some(address.ip()),
+            Peer::Unix(_) => None,
+        }
+    }
+}
+
 /// What everyone but the reactor holds of a connection; clones share it.
 pub type ConnHandle = Arc<Shared>;
 
@@ -62,8 +75,11 @@ pub type ConnHandle = Arc<Shared>;
 pub struct Shared {
     id: ConnId,
     peer: Peer,
-    /// The address of the peer as text: every request wants it.
+    /// Whom the connection comes from, as text: every request wants it. That is the peer, or whom it stands for by a PROXY
+    /// header.
     peer_text: Box<str>,
+    /// Whether what it says of other clients counts.
+    trusted: bool,
     service: Arc<Service>,
     handle: Handle,
     io: Mutex<Io>,
@@ -171,7 +187,8 @@ impl Shared {
             write_asked: false,
         };
         let peer_text = peer.to_string().into();
-        Shared { id, peer, peer_text, service, handle, io: Mutex::new(io) }
+        let trusted = service.http.trust.covers(peer.ip());
+        Shared { id, peer, peer_text, trusted, service, handle, io: Mutex::new(io) }
     }
 
     /// Its name.
@@ -179,14 +196,38 @@ impl Shared {
         self.id
     }
 
-    /// The other end.
+    /// The other end of the socket, whomever it speaks for.
     pub fn peer(&self) -> &Peer {
         &self.peer
     }
 
-    /// The other end as `REMOTE_ADDR` and the log show it.
+    /// The other end as `REMOTE_ADDR` and the log show it: the peer, or whom its PROXY header told of.
     pub fn peer_text(&self) -> &str {
         &self.peer_text
+    }
+
+    /// The peer is a balancer, and `client` whom it speaks for from here on.
+    pub(crate) fn stand_for(&mut self, client: SocketAddr) {
+        let client = Peer::Tcp(client);
+        self.trusted = self.service.http.trust.covers(client.ip());
+        self.peer_text = client.to_string().into();
+    }
+
+    /// What the proxies that are trusted say of the request with this head: nothing, unless it comes from one of them.
+    pub fn forwarded<'h>(&self, head: &'h RequestHead) -> Forwarded<'h> {
+        match self.trusted {
+            true => forwarded::read(head, &self.service.http.trust),
+            false => Forwarded::default(),
+        }
+    }
+
+    /// The address of the client that sent the request with this head, for the log: the one that trusted proxies name,
+    /// else [`Shared::peer_text`].
+    pub fn client(&self, head: &RequestHead) -> Cow<'_, str> {
+        match self.forwarded(head).client {
+            Some(client) => Cow::Owned(client.to_string()),
+            None => Cow::Borrowed(&self.peer_text),
+        }
     }
 
     /// What the listener that it came through serves.

@@ -1,6 +1,7 @@
 //! Limits and timeouts as the Ruby side gives them, and as they are when it does not.
 
 use super::{duration, files, option};
+use iodine_codec::http::Trust;
 use iodine_codec::http1::Limits;
 use iodine_core::{HttpConfig, ReactorConfig};
 use magnus::{Error, Object, RHash, RModule, Ruby, function};
@@ -36,8 +37,19 @@ pub fn http_config(ruby: &Ruby, options: RHash) -> Result<HttpConfig, Error> {
         body_memory: option(ruby, options, "body_memory")?.unwrap_or(usual.body_memory),
         log: option(ruby, options, "log")?.unwrap_or(usual.log),
         early_hints: option(ruby, options, "early_hints")?.unwrap_or(usual.early_hints),
+        trust: trust(ruby, options)?,
+        proxy_protocol: option(ruby, options, "proxy_protocol")?.unwrap_or(usual.proxy_protocol),
+        underscore_headers: option(ruby, options, "underscore_headers")?.unwrap_or(usual.underscore_headers),
         files: files::of(ruby, options)?,
         files_only: option(ruby, options, "files_only")?.unwrap_or(usual.files_only),
+    })
+}
+
+fn trust(ruby: &Ruby, options: RHash) -> Result<Trust, Error> {
+    let list: Vec<String> = option(ruby, options, "trusted_proxies")?.unwrap_or_default();
+    Trust::parse(list.iter().map(String::as_str)).map_err(|bad| {
+        let class = ruby.exception_arg_error();
+        Error::new(class, format!("trusted_proxies: {bad}"))
     })
 }
 

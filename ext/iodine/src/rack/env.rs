@@ -3,13 +3,14 @@
 
 use super::finished::Callbacks;
 use super::keys::{self, Key};
-use iodine_codec::http::{Authority, RequestHead, Scheme, Version, forwarded};
+use iodine_codec::http::{Authority, Forwarded, RequestHead, Scheme, Version};
 use iodine_core::Request;
 use magnus::rb_sys::AsRawValue;
 use magnus::value::ReprValue;
 use magnus::{Error, Ruby};
 use rb_sys::VALUE;
 use std::ffi::c_long;
+use std::io::Write;
 use std::sync::OnceLock;
 
 /// Values made once. All are pinned, because the collector is told of each.
@@ -146,7 +147,8 @@ pub fn build(request: &Request, parts: &Parts) -> Callbacks {
         env.set(constants.server_protocol, constants.http10);
         env.set(constants.http_version, constants.http10);
     }
-    env.set(constants.remote_addr, string(request.conn.peer_text().as_bytes()));
+    let forwarded = request.conn.forwarded(head);
+    env.set_client(constants, request, &forwarded);
     env.set(constants.rack_hijack, parts.hijack);
     if parts.input != rb_sys::Qnil as VALUE {
         env.set(constants.rack_input, parts.input);
@@ -160,10 +162,10 @@ pub fn build(request: &Request, parts: &Parts) -> Callbacks {
     env.set(constants.after_reply, after);
     super::send_file::announce(env.0, head);
     let headers = env.set_headers(head);
-    let https = headers.proxied
-        && forwarded::scheme(head.header("x-forwarded-proto"), head.header("forwarded"))
-            == Some(Scheme::Https);
-    if https {
+    if headers.underscored && request.conn.service().http.underscore_headers {
+        env.set_underscored(head);
+    }
+    if forwarded.scheme == Some(Scheme::Https) {
         env.set(constants.url_scheme, constants.https);
     }
     match host {
@@ -173,8 +175,10 @@ pub fn build(request: &Request, parts: &Parts) -> Callbacks {
             rb_sys::rb_hash_delete(env.0, constants.http_host);
         },
     }
-    if https || template.is_none() {
-        env.set_server(constants, request, host, https);
+    let moved =
+        forwarded.scheme == Some(Scheme::Https) || forwarded.host.is_some() || forwarded.port.is_some();
+    if moved || template.is_none() {
+        env.set_server(constants, request, host, &forwarded);
     }
     if headers.chunked {
         let mut digits = [0; 20];
@@ -189,8 +193,8 @@ pub fn build(request: &Request, parts: &Parts) -> Callbacks {
 /// What the headers said beyond their entries.
 #[derive(Default)]
 struct Seen {
-    /// A proxy may have told the scheme.
-    proxied: bool,
+    /// There are names with an underscore among them, which have no entry.
+    underscored: bool,
     /// The body came in chunks, so that its length is for us to tell.
     chunked: bool,
     /// The client may wish to speak something else.
@@ -220,7 +224,10 @@ impl Env {
         let mut headers = Seen::default();
         for (name, value) in head.headers() {
             let (key, first) = match keys::find(name) {
-                Key::Dropped => continue,
+                Key::Dropped => {
+                    headers.underscored |= keys::is_underscored(name);
+                    continue;
+                }
                 Key::Entry { key, number } => {
                     let (word, bit) = (usize::from(number) / 64, 1 << (number % 64));
                     let first = seen.get(word).is_some_and(|bits| bits & bit == 0);
@@ -240,7 +247,6 @@ impl Env {
                 // Its value may come from the request line instead.
                 4 if name.eq_ignore_ascii_case(b"host") => continue,
                 7 if name.eq_ignore_ascii_case(b"upgrade") => headers.upgrade = true,
-                9 | 17 if is_forwarded(name) => headers.proxied = true,
                 17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
                     headers.chunked = true;
                     continue;
@@ -253,6 +259,25 @@ impl Env {
             }
         }
         headers
+    }
+
+    /// Entries for names with an underscore: none for those that would pass for something else (F-18).
+    fn set_underscored(self, head: &RequestHead) {
+        for (name, value) in head.headers() {
+            if !keys::is_underscored(name) || keys::is_guarded(name) {
+                continue;
+            }
+            let same = || head.headers().filter(|(other, _)| keys::is_same(name, other));
+            if same().any(|(other, _)| !keys::is_underscored(other)) {
+                continue;
+            }
+            let key = keys::make(name);
+            // SAFETY: the GVL is held.
+            match unsafe { rb_sys::rb_hash_lookup(self.0, key) } == rb_sys::Qnil as VALUE {
+                true => self.set(key, string(value)),
+                false => self.join(key, name, value),
+            }
+        }
     }
 
     fn join(self, key: VALUE, name: &[u8], value: &[u8]) {
@@ -279,26 +304,52 @@ impl Env {
         }
     }
 
-    /// SERVER_NAME and SERVER_PORT, from `Host` where there is one.
-    fn set_server(self, constants: &Constants, request: &Request, host: Option<&[u8]>, https: bool) {
-        let authority = host.and_then(Authority::parse);
+    /// REMOTE_ADDR: whom trusted proxies name, else the other end of the connection.
+    fn set_client(self, constants: &Constants, request: &Request, forwarded: &Forwarded<'_>) {
+        let mut text = [0; 64];
+        let address = match forwarded.client {
+            None => request.conn.peer_text().as_bytes(),
+            Some(client) => {
+                // On the stack: a String would leak if Ruby is out of memory.
+                let mut rest = &mut text[..];
+                let written = write!(rest, "{client}");
+                debug_assert!(written.is_ok(), "an address has 45 bytes at most");
+                let left = rest.len();
+                &text[..text.len() - left]
+            }
+        };
+        self.set(constants.remote_addr, string(address));
+    }
+
+    /// SERVER_NAME and SERVER_PORT: what trusted proxies say, else `Host`, else what is usual for the scheme.
+    fn set_server(
+        self,
+        constants: &Constants,
+        request: &Request,
+        host: Option<&[u8]>,
+        forwarded: &Forwarded<'_>,
+    ) {
         let mut digits = [0; 20];
+        let https = forwarded.scheme == Some(Scheme::Https);
         let usual: &[u8] = if https { b"443" } else { b"80" };
-        let (name, port) = match authority {
-            Some(authority) => (authority.host, authority.port.unwrap_or(usual)),
-            // HTTP/1.0 may come without: the port that it came to is known.
-            None => match request.conn.service().port {
-                Some(port) => (&b"localhost"[..], decimal(u64::from(port), &mut digits)),
-                None => (&b"localhost"[..], usual),
+        let authority = forwarded.host.or_else(|| host.and_then(Authority::parse));
+        let name = authority.map_or(&b"localhost"[..], |authority| authority.host);
+        let named = authority.and_then(|authority| authority.port);
+        let port = match (named, forwarded.port) {
+            // A proxy names the port that the client came to; the one in `Host` may be its own choice. But the one in
+            // the host that it names is the client's own.
+            (Some(named), None) => named,
+            (Some(named), _) if forwarded.host.is_some() => named,
+            (_, Some(port)) => decimal(u64::from(port), &mut digits),
+            // HTTP/1.0 may come without a host: the port that it came to is known.
+            (None, None) => match request.conn.service().port.filter(|_| authority.is_none() && !https) {
+                Some(port) => decimal(u64::from(port), &mut digits),
+                None => usual,
             },
         };
         self.set(constants.server_name, string(name));
         self.set(constants.server_port, string(port));
     }
-}
-
-fn is_forwarded(name: &[u8]) -> bool {
-    name.eq_ignore_ascii_case(b"forwarded") || name.eq_ignore_ascii_case(b"x-forwarded-proto")
 }
 
 /// A fresh binary String. The GVL is held; may raise NoMemoryError.

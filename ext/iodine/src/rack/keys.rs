@@ -135,6 +135,21 @@ const USUAL: &[&str] = &[
 /// of a proxy (CVE-2016-5385).
 const DROPPED: &[&str] = &["proxy", "version", "x-sendfile-type"];
 
+/// Names that a proxy speaks by, or that the server goes by: with underscores in them they are never meant well.
+const GUARDED: &[&str] = &[
+    "content-length",
+    "content-type",
+    "transfer-encoding",
+    "x-accel-mapping",
+    "x-client-ip",
+    "x-original-url",
+    "x-real-ip",
+    "x-sendfile-type",
+    "cf-connecting-ip",
+    "fastly-client-ip",
+    "true-client-ip",
+];
+
 /// Slots of the table, a power of two and well above what it holds at most.
 const SLOTS: usize = 2048;
 /// Names beyond the usual ones that are kept, and their longest.
@@ -186,6 +201,23 @@ pub fn find(name: &[u8]) -> Key {
         return Key::Unknown;
     }
     table.learn(name)
+}
+
+/// Whether `name` has an underscore in it: such a header is [`Key::Dropped`], but a listener may want it regardless.
+pub fn is_underscored(name: &[u8]) -> bool {
+    name.contains(&b'_')
+}
+
+/// Whether two names have the same key.
+pub fn is_same(name: &[u8], other: &[u8]) -> bool {
+    name.len() == other.len() && name.iter().zip(other).all(|(a, b)| key_byte(*a) == key_byte(*b))
+}
+
+/// Whether an underscored name is kept from the env even where others are not.
+pub fn is_guarded(name: &[u8]) -> bool {
+    const FORWARDED: &[u8] = b"x-forwarded-";
+    let forwarded = name.get(..FORWARDED.len()).is_some_and(|start| is_same(start, FORWARDED));
+    forwarded || GUARDED.iter().any(|guarded| is_same(name, guarded.as_bytes()))
 }
 
 /// A frozen key for a name that is not kept. The GVL is held; may raise NoMemoryError.

@@ -100,7 +100,7 @@ impl RequestHead {
     /// All header lines in the order they came, Host and the hop-by-hop ones included. Names are as received, values
     /// are without the blanks around them.
     #[inline]
-    pub fn headers(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+    pub fn headers(&self) -> impl DoubleEndedIterator<Item = (&[u8], &[u8])> {
         self.headers
             .iter()
             .map(|header| (header.name.of_bytes(&self.bytes), header.value.of_bytes(&self.bytes)))

@@ -11,12 +11,14 @@ pub mod media_type;
 pub mod range;
 pub mod status;
 pub mod token;
+pub mod trust;
 
 pub use authority::Authority;
 pub use coding::Coding;
 pub use file_request::{FileMethod, FileRequest};
-pub use forwarded::Scheme;
+pub use forwarded::{Forwarded, Scheme};
 pub use head::{HeaderSpan, RequestHead, Span};
+pub use trust::{BadNetwork, Trust};
 
 /// The version a client speaks. Versions other than these two never get past the decoder.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -9,6 +9,7 @@ use crate::conn::{Closing, ConnHandle, ConnId, Flushed, Peer, Shared};
 use crate::stream::{Moved, Stream};
 use iodine_codec::http::RequestHead;
 use iodine_codec::http1::{Framing, Rejection, RequestDecoder};
+use iodine_codec::proxy_protocol::ProxyDecoder;
 use mio::Interest;
 use mio::unix::SourceFd;
 use std::io;
@@ -32,6 +33,8 @@ const GRAIN: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub(super) struct Conn {
     shared: ConnHandle,
+    /// The PROXY header, as long as it is still to come.
+    pub(super) proxy: Option<Box<ProxyDecoder>>,
     pub(super) decoder: RequestDecoder,
     /// The request whose body is arriving.
     pub(super) message: Option<Box<Message>>,
@@ -95,12 +98,23 @@ impl Conn {
         &self.shared
     }
 
+    pub(super) fn shared_mut(&mut self) -> &mut ConnHandle {
+        &mut self.shared
+    }
+
     /// When it must have got on, as things stand.
     fn deadline(&self) -> Option<Instant> {
         if let Some(until) = self.lingering {
             return Some(until.min(self.active + SILENCE));
         }
         let http = &self.shared.service().http;
+        if self.proxy.is_some() {
+            let over = self.began + http.head_timeout;
+            return Some(match self.shared.handle().is_draining() {
+                true => over.min(self.active + LAST_CHANCE),
+                false => over,
+            });
+        }
         let io = self.shared.lock();
         if let Some((since, _)) = self.blocked.filter(|_| !io.outbox.is_empty()) {
             return Some(since + http.write_timeout);
@@ -170,9 +184,11 @@ impl Reactor {
         let entry = self.conns.vacant_entry();
         self.generation = self.generation.checked_add(1).unwrap_or(1);
         let id = ConnId { slot: entry.key() as u32, generation: self.generation };
+        let proxy = service.http.proxy_protocol.then(Box::default);
         let shared = Arc::new(Shared::new(id, peer, service, self.handle.clone(), stream));
         entry.insert(Conn {
             shared,
+            proxy,
             decoder: RequestDecoder::new(),
             message: None,
             backlog: Vec::new(),
@@ -306,6 +322,9 @@ impl Reactor {
     /// The peer will send no more. What it asked for is answered before the close.
     fn handle_end(&mut self, id: ConnId) {
         let Some(conn) = self.conn(id) else { return };
+        if conn.proxy.is_some() {
+            return self.give_up_proxy_header(id, true);
+        }
         conn.finished = true;
         conn.message = None;
         let mut io = conn.shared.lock();
@@ -417,6 +436,9 @@ impl Reactor {
     /// The connection took too long. A request that has begun gets a 408 (RFC 9110 section 15.5.9).
     fn give_up(&mut self, id: ConnId) {
         let Some(conn) = self.conn(id) else { return };
+        if conn.proxy.is_some() {
+            return self.give_up_proxy_header(id, false);
+        }
         let unheard = conn.blocked.is_some() || conn.lingering.is_some();
         if unheard || conn.decoder.is_idle() && conn.message.is_none() || conn.finished {
             return self.remove(id);

@@ -31,7 +31,7 @@ pub(super) enum Outcome {
 impl Reactor {
     /// Decodes `fresh` input, of which nothing is kept but what must wait.
     pub(super) fn decode(&mut self, id: ConnId, fresh: &[u8]) {
-        let mut rest = fresh;
+        let Some(mut rest) = self.take_proxy_header(id, fresh) else { return };
         let outcome = loop {
             let Some(conn) = self.conn(id) else { return };
             if conn.finished {

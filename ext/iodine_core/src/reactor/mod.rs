@@ -11,6 +11,7 @@ mod conn;
 mod deadlines;
 mod files;
 mod http;
+mod proxy;
 mod token;
 
 use crate::command::{Command, Handle, Timer};
