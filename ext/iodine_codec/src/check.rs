@@ -4,6 +4,7 @@
 //! a function in here, and so are unit tests. Nothing in the server calls this module.
 
 pub mod mustache;
+pub mod proxies;
 
 use crate::http::range::{self, Ranges};
 use crate::http::{Version, file_path, token};
@@ -15,6 +16,7 @@ use crate::json::{self, Builder, ErrorKind, Rules, Scratch, Text};
 use crate::url::{self, Coding};
 
 pub use mustache::{OutOfPatience, mustache, render, template};
+pub use proxies::{forwarded, proxy_header};
 
 /// Something a decoder told about a stream of bytes. Pieces of one body are joined.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -213,18 +213,15 @@ impl Shared {
         self.peer_text = client.to_string().into();
     }
 
-    /// What the proxies that are trusted say of the request with this head: nothing, unless it comes from one of them.
-    pub fn forwarded<'h>(&self, head: &'h RequestHead) -> Forwarded<'h> {
-        match self.trusted {
-            true => forwarded::read(head, &self.service.http.trust),
-            false => Forwarded::default(),
-        }
+    /// What the proxies that are trusted say of the request with this head; `None` unless it comes from one of them.
+    pub fn forwarded<'h>(&self, head: &'h RequestHead) -> Option<Forwarded<'h>> {
+        self.trusted.then(|| forwarded::read(head, &self.service.http.trust))
     }
 
     /// The address of the client that sent the request with this head, for the log: the one that trusted proxies name,
     /// else [`Shared::peer_text`].
     pub fn client(&self, head: &RequestHead) -> Cow<'_, str> {
-        match self.forwarded(head).client {
+        match self.forwarded(head).and_then(|forwarded| forwarded.client) {
             Some(client) => Cow::Owned(client.to_string()),
             None => Cow::Borrowed(&self.peer_text),
         }

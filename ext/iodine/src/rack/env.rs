@@ -11,6 +11,7 @@ use magnus::{Error, Ruby};
 use rb_sys::VALUE;
 use std::ffi::c_long;
 use std::io::Write;
+use std::net::IpAddr;
 use std::sync::OnceLock;
 
 /// Values made once. All are pinned, because the collector is told of each.
@@ -148,7 +149,10 @@ pub fn build(request: &Request, parts: &Parts) -> Callbacks {
         env.set(constants.http_version, constants.http10);
     }
     let forwarded = request.conn.forwarded(head);
-    env.set_client(constants, request, &forwarded);
+    match forwarded.as_ref().and_then(|forwarded| forwarded.client) {
+        Some(client) => env.set_client(constants, client),
+        None => env.set(constants.remote_addr, string(request.conn.peer_text().as_bytes())),
+    }
     env.set(constants.rack_hijack, parts.hijack);
     if parts.input != rb_sys::Qnil as VALUE {
         env.set(constants.rack_input, parts.input);
@@ -165,7 +169,8 @@ pub fn build(request: &Request, parts: &Parts) -> Callbacks {
     if headers.underscored && request.conn.service().http.underscore_headers {
         env.set_underscored(head);
     }
-    if forwarded.scheme == Some(Scheme::Https) {
+    let https = forwarded.is_some_and(|forwarded| forwarded.scheme == Some(Scheme::Https));
+    if https {
         env.set(constants.url_scheme, constants.https);
     }
     match host {
@@ -175,10 +180,9 @@ pub fn build(request: &Request, parts: &Parts) -> Callbacks {
             rb_sys::rb_hash_delete(env.0, constants.http_host);
         },
     }
-    let moved =
-        forwarded.scheme == Some(Scheme::Https) || forwarded.host.is_some() || forwarded.port.is_some();
-    if moved || template.is_none() {
-        env.set_server(constants, request, host, &forwarded);
+    let told = forwarded.filter(|told| https || told.host.is_some() || told.port.is_some());
+    if told.is_some() || template.is_none() {
+        env.set_server(constants, request, host, &told.unwrap_or_default());
     }
     if headers.chunked {
         let mut digits = [0; 20];
@@ -304,21 +308,15 @@ impl Env {
         }
     }
 
-    /// REMOTE_ADDR: whom trusted proxies name, else the other end of the connection.
-    fn set_client(self, constants: &Constants, request: &Request, forwarded: &Forwarded<'_>) {
+    /// REMOTE_ADDR, where trusted proxies name somebody else than the peer.
+    fn set_client(self, constants: &Constants, client: IpAddr) {
+        // On the stack: a String would leak if Ruby is out of memory.
         let mut text = [0; 64];
-        let address = match forwarded.client {
-            None => request.conn.peer_text().as_bytes(),
-            Some(client) => {
-                // On the stack: a String would leak if Ruby is out of memory.
-                let mut rest = &mut text[..];
-                let written = write!(rest, "{client}");
-                debug_assert!(written.is_ok(), "an address has 45 bytes at most");
-                let left = rest.len();
-                &text[..text.len() - left]
-            }
-        };
-        self.set(constants.remote_addr, string(address));
+        let mut rest = &mut text[..];
+        let written = write!(rest, "{client}");
+        debug_assert!(written.is_ok(), "an address has 45 bytes at most");
+        let left = rest.len();
+        self.set(constants.remote_addr, string(&text[..text.len() - left]));
     }
 
     /// SERVER_NAME and SERVER_PORT: what trusted proxies say, else `Host`, else what is usual for the scheme.

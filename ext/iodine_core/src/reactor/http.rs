@@ -31,11 +31,18 @@ pub(super) enum Outcome {
 impl Reactor {
     /// Decodes `fresh` input, of which nothing is kept but what must wait.
     pub(super) fn decode(&mut self, id: ConnId, fresh: &[u8]) {
-        let Some(mut rest) = self.take_proxy_header(id, fresh) else { return };
+        let mut rest = fresh;
         let outcome = loop {
             let Some(conn) = self.conn(id) else { return };
             if conn.finished {
                 break Outcome::Finished;
+            }
+            if conn.proxy.is_some() {
+                match self.take_proxy_header(id, rest) {
+                    Some(behind) => rest = behind,
+                    None => return,
+                }
+                continue;
             }
             let limits = conn.shared().service().http.limits;
             let was_idle = conn.decoder.is_idle();
