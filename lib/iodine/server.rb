@@ -174,11 +174,9 @@ module Iodine
         replace_dead_threads
       end
 
-      # In Ruby's own way, so that signals are heard. Nil when there is nothing but a reason to look around.
+      # In Ruby's own way, so that signals are heard. Nil when there is nothing but a reason to look around: whoever calls
+      # looks before each wait, and the bell is only silenced behind one, or a signal in between would go unheard.
       def wait_notice
-        name, = Base.take_notice
-        return name if name
-
         IO.select([@bell])
         Base.take_notice&.first
       end

@@ -60,6 +60,8 @@ pub enum Command {
     TimerDone(u64),
     /// There are `on_idle` blocks: a [`crate::Job::Idle`] is wanted when there is nothing to do.
     WantIdle,
+    /// Look around: unlike [`Handle::wake`] this is heard by a reactor that was about to sleep, too.
+    LookAround,
     /// Accept no more, close what is idle, finish the rest until the instant given.
     Shutdown(Instant),
     /// End the reactor.

@@ -200,7 +200,8 @@ fn name_notice(ruby: &Ruby, notice: Notice) -> (Symbol, Option<usize>) {
 fn wake() {
     if let Some(handle) = process::handle() {
         handle.notices().wake();
-        handle.wake();
+        // The master looks for what this is about before it asks how long to wait, not after.
+        handle.send(Command::LookAround);
     }
 }
 

@@ -133,10 +133,10 @@ pub fn answer_request(ruby: &Ruby, mut request: Box<Request>) -> Answered {
     }
     answered.callbacks = held.callbacks;
     answered.status = draft.status;
-    let closing_failed = closed.is_err();
     if let Err(failure) = closed {
         answered.killed = report(failure, &mut answered.error);
     }
+    // What `close` has to say changes nothing of the answer.
     match outcome {
         _ if hijacked => {
             if let Err(failure) = outcome {
@@ -144,7 +144,6 @@ pub fn answer_request(ruby: &Ruby, mut request: Box<Request>) -> Answered {
             }
             return answered;
         }
-        // What was produced is on its way, whatever `close` has to say.
         Ok(Produce::Produced(next, length)) => {
             answered.length = length;
             answered.outcome = Outcome::Produced(next);
@@ -159,8 +158,7 @@ pub fn answer_request(ruby: &Ruby, mut request: Box<Request>) -> Answered {
             return answered;
         }
         Ok(Produce::Broken) => return answered,
-        Ok(Produce::Whole) if !closing_failed => answered.send(draft),
-        Ok(Produce::Whole) => answered.send(failure_draft(&request, request.conn.is_ending())),
+        Ok(Produce::Whole) => answered.send(draft),
         Err(failure) => {
             answered.killed = report(failure, &mut answered.error).or(answered.killed);
             answered.callbacks.forget_answer();

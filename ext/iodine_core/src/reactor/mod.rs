@@ -332,6 +332,7 @@ impl Reactor {
             Command::TimerDone(id) => self.rearm_timer(id),
             Command::WantIdle => self.idle_wanted = true,
             Command::Shutdown(until) => self.shut_down(until),
+            Command::LookAround => {}
             Command::Exit => self.phase = Phase::Ended,
         }
     }
