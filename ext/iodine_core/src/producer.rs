@@ -279,12 +279,6 @@ impl Producer {
         !self.ended.load(Relaxed) && self.conn.lock().is_producing(self.number)
     }
 
-    /// Whether nothing of the answer was sent yet, so that another one can take its place.
-    pub fn is_held(&self) -> bool {
-        let io = self.conn.lock();
-        io.is_producing(self.number) && io.producing.as_ref().is_some_and(Producing::is_held)
-    }
-
     /// The body is complete. `None` when it had an end before. The caller sees to it that the rest is written.
     pub fn finish(&self, now: Instant) -> Option<Produced> {
         if self.ended.swap(true, Relaxed) {
