@@ -1,10 +1,13 @@
-//! Bytes become values and values become bytes: everything of HTTP that can be decided without a socket.
+//! Bytes become values and values become bytes: everything of HTTP and WebSocket that can be decided without
+//! a socket.
 //!
 //! This crate knows no socket, no clock (the date is an argument), no thread and no Ruby. What is hard to get right
 //! lives here, because here it can be tested from tables, cut at every byte and fuzzed.
 //!
 //! - [`http`]: meanings that every version of HTTP shares: heads, statuses, authorities, forwarded schemes.
 //! - [`http1`]: the bytes of HTTP/1: the request decoder, the response encoder and the chunked coding.
+//! - [`websocket`]: both ends of RFC 6455: handshakes, frames, messages, compression.
+//! - [`sse`]: the event stream that browsers read.
 //! - [`json`]: JSON, told value by value.
 //! - [`url`], [`date`]: percent-encoding undone, and dates as protocols write them.
 //! - [`mustache`]: templates, compiled and rendered.
@@ -25,4 +28,6 @@ pub mod http1;
 pub mod json;
 pub mod mustache;
 pub mod proxy_protocol;
+pub mod sse;
 pub mod url;
+pub mod websocket;
