@@ -10,6 +10,7 @@
 //! - [`sse`]: the event stream that browsers read.
 //! - [`json`]: JSON, told value by value.
 //! - [`url`], [`date`]: percent-encoding undone, and dates as protocols write them.
+//! - [`glob`]: patterns of channel names.
 //! - [`mustache`]: templates, compiled and rendered.
 //! - [`proxy_protocol`]: what a load balancer says before the first byte.
 //! - [`access_log`]: the line written for each answered request.
@@ -22,6 +23,7 @@
 pub mod access_log;
 pub mod check;
 pub mod date;
+pub mod glob;
 mod hex;
 pub mod http;
 pub mod http1;

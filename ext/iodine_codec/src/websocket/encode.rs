@@ -14,6 +14,11 @@ pub fn encode_message(out: &mut Vec<u8>, kind: Kind, payload: &[u8], mask: Optio
     encode(out, opcode(kind), payload, mask);
 }
 
+/// Appends the header of an unmasked message of so many bytes, which the caller sends behind it (RFC 6455 section 5.2).
+pub fn encode_header(out: &mut Vec<u8>, kind: Kind, length: usize) {
+    write_header(out, opcode(kind), false, length, None);
+}
+
 /// Appends a Ping frame (RFC 6455 section 5.5.2). The payload is cut to 125 bytes.
 pub fn encode_ping(out: &mut Vec<u8>, payload: &[u8], mask: Option<[u8; 4]>) {
     encode(out, OpCode::Control(Control::Ping), control(payload), mask);

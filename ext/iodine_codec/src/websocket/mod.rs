@@ -24,7 +24,9 @@ pub use client::{BadAnswer, BadHeader, ClientHandshake, Opened};
 pub use close::{CloseReason, is_close_code};
 pub use deflate::{Deflate, DeflateConfig};
 pub use deflater::Deflater;
-pub use encode::{MAX_HEADER, encode_close, encode_message, encode_ping, encode_pong, frame_length};
+pub use encode::{
+    MAX_HEADER, encode_close, encode_header, encode_message, encode_ping, encode_pong, frame_length,
+};
 pub use handshake::{Accepted, Refusal, VERSION, accept, is_asked_for};
 pub use receiver::{Receiver, Step};
 pub use violation::Violation;

@@ -1,11 +1,14 @@
 //! The reactor's half of a connection: what it is in the middle of, and how long that may take.
 
 use super::deadlines::Due;
+use super::realtime::Speaking;
 use super::token::token_of;
 use super::{Phase, Reactor, Readiness};
 use crate::body::BodySink;
 use crate::config::{MIN_RATE, Service};
 use crate::conn::{Closing, ConnHandle, ConnId, Flushed, Peer, Shared};
+use crate::job::Job;
+use crate::realtime::Upgrade;
 use crate::stream::{Moved, Stream};
 use iodine_codec::http::RequestHead;
 use iodine_codec::http1::{Framing, Rejection, RequestDecoder};
@@ -33,6 +36,8 @@ const GRAIN: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub(super) struct Conn {
     shared: ConnHandle,
+    /// What it speaks since it left HTTP.
+    pub(super) realtime: Option<Box<Speaking>>,
     /// The PROXY header, as long as it is still to come.
     pub(super) proxy: Option<Box<ProxyDecoder>>,
     pub(super) decoder: RequestDecoder,
@@ -50,13 +55,13 @@ pub(super) struct Conn {
     /// Nothing more is decoded: the connection closes after what is under way.
     pub(super) finished: bool,
     /// Until when, at most, what still comes is read, for the connection is to close.
-    lingering: Option<Instant>,
+    pub(super) lingering: Option<Instant>,
     /// When the connection was made, last read, or last took what was written.
-    active: Instant,
+    pub(super) active: Instant,
     /// When the time for the head or the body that is arriving began.
     pub(super) began: Instant,
     /// When the time for a blocked outbox began, and how much had been delivered then.
-    blocked: Option<(Instant, u64)>,
+    pub(super) blocked: Option<(Instant, u64)>,
     /// The earliest entry among the deadlines.
     checked_at: Option<Instant>,
     /// Whether the poller knows it.
@@ -87,6 +92,10 @@ pub(super) enum Pause {
     Reject(Rejection),
     /// A request that needs no application waits for the answers before it.
     AtOnce,
+    /// What comes behind a request that may be an upgrade waits for its answer: it may be no HTTP.
+    Upgrade,
+    /// Enough events wait for the callbacks of a real-time connection, or enough to be read by its peer.
+    Events,
 }
 
 impl Conn {
@@ -116,8 +125,14 @@ impl Conn {
             });
         }
         let io = self.shared.lock();
+        if let Some(by) = self.realtime.as_ref().and_then(|speaking| speaking.close_by) {
+            return Some(by);
+        }
         if let Some((since, _)) = self.blocked.filter(|_| !io.outbox.is_empty()) {
             return Some(since + http.write_timeout);
+        }
+        if let Some(speaking) = &self.realtime {
+            return speaking.deadline(&io, self.active, self.paused.is_some());
         }
         if self.paused.is_some() {
             return None;
@@ -158,7 +173,7 @@ impl Conn {
 
     /// When to look again while the application is at work.
     fn next_look(&self, now: Instant) -> Option<Instant> {
-        (!self.finished).then(|| now + self.patience())
+        (!self.finished && self.realtime.is_none()).then(|| now + self.patience())
     }
 
     /// How long it may stay open with no request on it.
@@ -180,14 +195,27 @@ impl Reactor {
         self.conns.get_mut(id.slot as usize).filter(|conn| conn.shared.id() == id)
     }
 
-    pub(super) fn insert(&mut self, stream: Stream, peer: Peer, service: Arc<Service>) -> io::Result<()> {
+    /// Takes a connection in. With an upgrade it is a real-time one from its first byte on.
+    pub(super) fn insert(
+        &mut self,
+        stream: Stream,
+        peer: Peer,
+        service: Arc<Service>,
+        upgrade: Option<Upgrade>,
+    ) -> io::Result<ConnId> {
         let entry = self.conns.vacant_entry();
         self.generation = self.generation.checked_add(1).unwrap_or(1);
         let id = ConnId { slot: entry.key() as u32, generation: self.generation };
         let proxy = service.http.proxy_protocol.then(Box::default);
+        let speaking = upgrade.as_ref().map(|upgrade| Box::new(Speaking::new(upgrade, &service.realtime)));
         let shared = Arc::new(Shared::new(id, peer, service, self.handle.clone(), stream));
+        if let Some(upgrade) = &upgrade {
+            shared.lock().become_realtime(upgrade);
+            self.jobs.push(Job::Events(shared.clone()));
+        }
         entry.insert(Conn {
             shared,
+            realtime: speaking,
             proxy,
             decoder: RequestDecoder::new(),
             message: None,
@@ -217,7 +245,7 @@ impl Reactor {
             }
             Due::Timer(_) | Due::Accept(_) | Due::DrainEnd => true,
         });
-        Ok(())
+        Ok(id)
     }
 
     fn register_unless_finished(&mut self, id: ConnId) -> io::Result<()> {
@@ -250,7 +278,14 @@ impl Reactor {
     pub(super) fn remove(&mut self, id: ConnId) {
         if self.conn(id).is_some() {
             let conn = self.conns.remove(id.slot as usize);
-            conn.shared.lock().close();
+            let mut io = conn.shared.lock();
+            let stream = io.close();
+            let realtime = io.realtime.is_some();
+            drop(io);
+            if realtime {
+                self.tell_closed(&conn.shared);
+            }
+            drop(stream);
             self.show_count();
         }
     }
@@ -325,6 +360,9 @@ impl Reactor {
         if conn.proxy.is_some() {
             return self.give_up_proxy_header(id, true);
         }
+        if conn.realtime.is_some() {
+            return self.end_realtime(id);
+        }
         conn.finished = true;
         conn.message = None;
         let mut io = conn.shared.lock();
@@ -389,6 +427,8 @@ impl Reactor {
             conn.active = now;
             conn.backlog = Vec::new();
             conn.paused = None;
+            let shared = conn.shared.clone();
+            self.tell_closed(&shared);
             self.handle_readable(id);
         }
     }
@@ -398,6 +438,9 @@ impl Reactor {
         // A request that is there already is served.
         self.handle_readable(id);
         let soon = self.now + LAST_CHANCE;
+        if self.shut_down_realtime(id) {
+            return;
+        }
         let Some(conn) = self.conn(id) else { return };
         // Deadlines have changed with this.
         conn.lingering = conn.lingering.map(|until| until.min(soon));
@@ -438,6 +481,9 @@ impl Reactor {
         let Some(conn) = self.conn(id) else { return };
         if conn.proxy.is_some() {
             return self.give_up_proxy_header(id, false);
+        }
+        if conn.realtime.is_some() && conn.lingering.is_none() {
+            return self.time_out_realtime(id);
         }
         let unheard = conn.blocked.is_some() || conn.lingering.is_some();
         if unheard || conn.decoder.is_idle() && conn.message.is_none() || conn.finished {

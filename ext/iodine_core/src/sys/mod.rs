@@ -8,3 +8,12 @@ mod socket;
 pub use board::Board;
 pub use fd::{Fd, close_all, raise_descriptor_limit, undelivered};
 pub(crate) use socket::{SEND, accept, pair};
+
+/// Bytes that nobody can foretell.
+pub(crate) fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    // It fails on systems without any source only, and on those nothing else would work either.
+    let filled = getrandom::fill(&mut bytes);
+    debug_assert!(filled.is_ok(), "there is no randomness");
+    bytes
+}
