@@ -125,27 +125,11 @@ impl Stream {
         matches!(self.kind, Kind::Plain(_))
     }
 
-    /// Whether the last read has to be repeated once the socket takes more, whether or not more comes.
-    pub fn wants_write_for_read(&self) -> bool {
-        match &self.kind {
-            Kind::Plain(_) => false,
-            Kind::Tls(tls) => tls.wants_write_for_read(),
-        }
-    }
-
-    /// Whether the last write has to be repeated once there is more to read, whether or not the socket takes more.
-    pub fn wants_read_for_write(&self) -> bool {
-        match &self.kind {
-            Kind::Plain(_) => false,
-            Kind::Tls(tls) => tls.wants_read_for_write(),
-        }
-    }
-
-    /// Whether [`Stream::finish_writing`] has to be called again once the socket takes more.
-    pub fn wants_finish(&self) -> bool {
-        match &self.kind {
-            Kind::Plain(_) => false,
-            Kind::Tls(tls) => tls.wants_finish(),
+    /// Sends what the stream has to say by itself and had no room for, as the end of a TLS session. To be called on writable
+    /// events.
+    pub fn flush_own(&self) {
+        if let Kind::Tls(tls) = &self.kind {
+            tls.flush_own();
         }
     }
 
@@ -212,22 +196,17 @@ impl Stream {
 
     /// Tells the peer that nothing more will come. Reading goes on.
     pub fn finish_writing(&self) {
-        if self.said_end() {
-            let _ = rustix::net::shutdown(self.fd(), Shutdown::Write);
+        match &self.kind {
+            Kind::Plain(fd) => drop(rustix::net::shutdown(fd, Shutdown::Write)),
+            Kind::Tls(tls) => tls.finish_writing(),
         }
     }
 
     /// For a connection that is closed at once: where the close alone does not tell the peer that it has everything, this
     /// does.
     pub fn say_end(&self) {
-        self.said_end();
-    }
-
-    /// As [`Stream::say_end`]; false when it has to wait for room in the socket.
-    fn said_end(&self) -> bool {
-        match &self.kind {
-            Kind::Plain(_) => true,
-            Kind::Tls(tls) => tls.say_end(),
+        if let Kind::Tls(tls) = &self.kind {
+            tls.say_end();
         }
     }
 

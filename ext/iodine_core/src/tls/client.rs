@@ -60,6 +60,10 @@ impl TlsClient {
         if host.is_empty() && self.verify {
             return Err("a TLS client can not verify a server that has no name".into());
         }
+        // The crate panics.
+        if host.contains('\0') {
+            return Err(format!("{host:?} can not be a host: it has a NUL byte"));
+        }
         let is_name = !host.is_empty() && host.parse::<IpAddr>().is_err();
         let configured = self.connector.configure().and_then(|configuration| {
             configuration.use_server_name_indication(is_name).verify_hostname(self.verify).into_ssl(host)

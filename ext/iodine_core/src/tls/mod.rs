@@ -15,13 +15,14 @@
 //!    left: `short_read_empties` is false. Likewise `short_write_fills`, since a write takes one record at most.
 //! 3. *The same bytes again.* A write that was `WouldBlock` has begun to leave: the next one has to begin with the same
 //!    bytes and have at least as many. An outbox does, as bytes leave at its front and are added at its end.
-//! 4. *A writable event*: flushes; then, if `wants_write_for_read`, reads as if the socket were readable, because the
-//!    event of the bytes that wait there has come and gone. If `wants_finish`, it calls `finish_writing` again.
-//! 5. *A readable event*: reads; then, if `wants_read_for_write`, flushes as if it were writable.
+//! 4. *On a writable event* it calls `flush_own`, whether or not its outbox is empty, beside what it does anyway. That ends what
+//!    `finish_writing` has begun; reads and writes call it as well.
+//! 5. *Reads wait for readable events only, writes for writable ones only*, once the handshake is done. (TLS has the other cases,
+//!    too. Renegotiation, in which a write has to read, is refused; what a read has to write is kept, see `flush_own`.)
 //! 6. *The end.* `finish_writing` says it (`close_notify`) and ends the socket's write half; reading goes on. Who closes at once
 //!    calls `say_end` before dropping the stream. A stream that is only dropped says nothing, and its peer knows that
 //!    bytes may be missing: that is for what is broken off. A read of zero bytes is the peer's end; `truncated` tells whether
-//!    the peer said so.
+//!    the peer said so, or may have been cut off.
 //! 7. *Never `into_raw` for the application*: a hijack has nothing to give that could be used.
 //!
 //! [`READS`]: crate::reactor

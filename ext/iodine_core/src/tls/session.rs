@@ -12,7 +12,7 @@ use openssl::error::ErrorStack;
 use openssl::ssl::{self, ErrorCode, SslStream};
 use openssl::x509::X509VerifyResult;
 use rustix::io::Errno;
-use rustix::net::RecvFlags;
+use rustix::net::{RecvFlags, Shutdown};
 use std::cell::RefCell;
 use std::fmt;
 use std::io::{self, IoSlice, Read, Write};
@@ -23,6 +23,8 @@ use std::sync::Arc;
 pub(crate) const RECORD: usize = 16 * 1024;
 /// A TLS stream begins with one of these: an alert, or a handshake message (RFC 8446 section 5.1).
 const FIRST_BYTES: [u8; 2] = [21, 22];
+/// Bytes that a session keeps of what it has to say by itself. An alert or an exchange of keys has some thirty.
+const KEPT: usize = 4096;
 
 /// See the module's text.
 pub(crate) struct Tls {
@@ -37,14 +39,13 @@ struct Session {
     host: Box<str>,
     verify: bool,
     state: State,
-    /// Bytes that were offered when a write blocked. Invariant: the next write offers as many, and the same; of those that
-    /// OpenSSL has encrypted it only compares the number.
+    /// Bytes that were offered when a write blocked, else 0. OpenSSL has encrypted them, so the next write must offer them
+    /// again: it goes on with what it has, and only looks at their number.
     begun: usize,
     goodbye: Goodbye,
+    /// The socket's write half is to end when all has left.
+    shuts: bool,
     truncated: bool,
-    /// A read waits until something can be written, and the other way round.
-    read_wants_write: bool,
-    write_wants_read: bool,
 }
 
 enum State {
@@ -58,7 +59,7 @@ enum State {
 #[derive(Clone, Copy, PartialEq)]
 enum Goodbye {
     NotYet,
-    /// It has to wait for room in the socket.
+    /// A write that has begun comes first.
     Waits,
     Said,
 }
@@ -84,7 +85,14 @@ impl Tls {
     pub(crate) fn client(fd: Fd, settings: &TlsClient, host: &str) -> Result<Tls, String> {
         let ssl = settings.session(bare(host))?;
         let socket = Arc::new(fd);
-        let ours = Socket { fd: socket.clone(), first: None, ended: false, waits: false };
+        let ours = Socket {
+            fd: socket.clone(),
+            first: None,
+            ended: false,
+            waits: false,
+            keeps: false,
+            kept: Vec::new(),
+        };
         let stream =
             SslStream::new(ssl, ours).map_err(|error| format!("no TLS session: {}", reason(&error)))?;
         let session = Session {
@@ -94,9 +102,8 @@ impl Tls {
             state: State::Handshake,
             begun: 0,
             goodbye: Goodbye::NotYet,
+            shuts: false,
             truncated: false,
-            read_wants_write: false,
-            write_wants_read: false,
         };
         Ok(Tls { session: RefCell::new(session), socket })
     }
@@ -147,21 +154,21 @@ impl Tls {
         self.write(&record[..length])
     }
 
-    /// Says that nothing more will come, and tells whether that is done with: it may have to wait for room.
-    pub(crate) fn say_end(&self) -> bool {
-        self.session.borrow_mut().say_end()
+    /// Says that nothing more will come.
+    pub(crate) fn say_end(&self) {
+        self.session.borrow_mut().say_end();
     }
 
-    pub(crate) fn wants_finish(&self) -> bool {
-        self.session.borrow().goodbye == Goodbye::Waits
+    /// As [`Tls::say_end`], and ends the socket's write half behind it.
+    pub(crate) fn finish_writing(&self) {
+        let mut session = self.session.borrow_mut();
+        session.shuts = true;
+        session.say_end();
+        session.flush_own();
     }
 
-    pub(crate) fn wants_write_for_read(&self) -> bool {
-        self.session.borrow().read_wants_write
-    }
-
-    pub(crate) fn wants_read_for_write(&self) -> bool {
-        self.session.borrow().write_wants_read
+    pub(crate) fn flush_own(&self) {
+        self.session.borrow_mut().flush_own();
     }
 
     pub(crate) fn truncated(&self) -> bool {
@@ -202,7 +209,7 @@ impl Session {
             State::Broken(reason) => return Handshake::Failed(reason.clone()),
             State::Handshake => {}
         }
-        let stop = match self.call(SslStream::do_handshake) {
+        let stop = match self.call(false, SslStream::do_handshake) {
             Ok(()) => {
                 self.state = State::Open;
                 return Handshake::Done;
@@ -237,9 +244,8 @@ impl Session {
             State::Open if self.truncated => return Moved::Bytes(0),
             State::Open => {}
         }
-        let read = self.call(|ssl| ssl.ssl_read(buffer));
-        self.read_wants_write = matches!(read, Err(Stop::WantsWrite));
-        match read {
+        self.flush_own();
+        match self.call(true, |ssl| ssl.ssl_read(buffer)) {
             Ok(count) => Moved::Bytes(count),
             Err(Stop::End) => Moved::Bytes(0),
             Err(Stop::Truncated) => {
@@ -252,14 +258,16 @@ impl Session {
 
     /// Writes `bytes`, at most those of one record.
     fn write(&mut self, bytes: &[u8]) -> Moved {
-        debug_assert!(bytes.len() >= self.begun, "a write that blocked goes on with the same bytes");
         match self.state {
             State::Handshake => return Moved::WouldBlock,
             State::Broken(_) => return Moved::Broken,
+            State::Open if bytes.len() < self.begun => {
+                // A file that has shrunk, for one.
+                return self.stopped(Stop::Failed("bytes that had begun to leave are there no more".into()));
+            }
             State::Open => {}
         }
-        let written = self.call(|ssl| ssl.ssl_write(bytes));
-        self.write_wants_read = matches!(written, Err(Stop::WantsRead));
+        let written = self.call(false, |ssl| ssl.ssl_write(bytes));
         self.begun = 0;
         match written {
             Ok(count) => Moved::Bytes(count),
@@ -283,25 +291,44 @@ impl Session {
         Moved::Broken
     }
 
-    fn say_end(&mut self) -> bool {
+    fn say_end(&mut self) {
         // After an error, and in the middle of a handshake, OpenSSL must not be asked.
         if !matches!(self.state, State::Open) || self.goodbye == Goodbye::Said {
-            return true;
+            return;
         }
         // In the middle of a record there is no place for another.
-        let said = self.begun == 0 && !matches!(self.call(SslStream::shutdown), Err(Stop::WantsWrite));
-        self.goodbye = if said { Goodbye::Said } else { Goodbye::Waits };
-        said
+        if self.begun > 0 {
+            self.goodbye = Goodbye::Waits;
+            return;
+        }
+        self.goodbye = Goodbye::Said;
+        let _ = self.call(true, SslStream::shutdown);
     }
 
-    /// Calls OpenSSL with a clean queue of errors, and leaves it clean.
+    /// Sends what the session has to say by itself, and ends the write half if that is due.
+    fn flush_own(&mut self) {
+        if self.goodbye == Goodbye::Waits {
+            self.say_end();
+        }
+        let socket = self.ssl.get_mut();
+        let is_out = socket.kept.is_empty() || socket.send_kept() != Err(Errno::AGAIN);
+        if self.shuts && is_out && self.goodbye != Goodbye::Waits {
+            self.shuts = false;
+            let _ = rustix::net::shutdown(&socket.fd, Shutdown::Write);
+        }
+    }
+
+    /// Calls OpenSSL with a clean queue of errors, and leaves it clean. What it writes is taken from it in any case if
+    /// `keeps`.
     fn call<T>(
         &mut self,
+        keeps: bool,
         mut call: impl FnMut(&mut SslStream<Socket>) -> Result<T, ssl::Error>,
     ) -> Result<T, Stop> {
         loop {
             forget_errors();
-            self.ssl.get_mut().waits = false;
+            let socket = self.ssl.get_mut();
+            (socket.waits, socket.keeps) = (false, keeps);
             let done = call(&mut self.ssl);
             forget_errors();
             let socket = self.ssl.get_ref();
@@ -334,6 +361,10 @@ fn why(error: &ssl::Error) -> String {
 }
 
 /// The socket as OpenSSL's BIO uses it.
+///
+/// A read, too, may have something to write: it ends an exchange of keys that a write has begun, and OpenSSL reads nothing
+/// before that has left. Were it to wait, with a peer that reads only when it has been read, both would wait for ever. So what is
+/// written in a read is kept here while the socket is full; it leaves before anything else.
 struct Socket {
     fd: Arc<Fd>,
     /// The first byte that came.
@@ -342,19 +373,33 @@ struct Socket {
     ended: bool,
     /// Whether a call has come to nothing because the socket was empty or full.
     waits: bool,
+    /// Whether this call may keep what the socket does not take.
+    keeps: bool,
+    /// At most [`KEPT`] bytes.
+    kept: Vec<u8>,
 }
 
 impl Socket {
-    fn moved(&mut self, mut call: impl FnMut(&Fd) -> rustix::io::Result<usize>) -> io::Result<usize> {
+    fn moved(&mut self, mut call: impl FnMut(&Fd) -> rustix::io::Result<usize>) -> rustix::io::Result<usize> {
         loop {
-            return match call(&self.fd) {
-                Err(Errno::INTR) => continue,
+            match call(&self.fd) {
+                Err(Errno::INTR) => {}
                 moved => {
                     self.waits |= moved == Err(Errno::AGAIN);
-                    moved.map_err(io::Error::from)
+                    return moved;
                 }
-            };
+            }
         }
+    }
+
+    fn send_kept(&mut self) -> rustix::io::Result<()> {
+        while !self.kept.is_empty() {
+            let kept = std::mem::take(&mut self.kept);
+            let sent = self.moved(|fd| rustix::net::send(fd, &kept, SEND));
+            self.kept = kept;
+            self.kept.drain(..sent?);
+        }
+        Ok(())
     }
 }
 
@@ -372,7 +417,17 @@ impl Read for Socket {
 
 impl Write for Socket {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.moved(|fd| rustix::net::send(fd, bytes, SEND))
+        let sent = self.send_kept().and_then(|()| self.moved(|fd| rustix::net::send(fd, bytes, SEND)));
+        match sent {
+            Err(Errno::AGAIN) if self.keeps && self.kept.len() + bytes.len() <= KEPT => {
+                self.kept.extend_from_slice(bytes);
+                Ok(bytes.len())
+            }
+            Err(Errno::AGAIN) if self.keeps => {
+                Err(io::Error::other("the peer does not read the answers it wants"))
+            }
+            sent => Ok(sent?),
+        }
     }
 
     fn flush(&mut self) -> io::Result<()> {

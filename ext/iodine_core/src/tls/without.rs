@@ -50,19 +50,15 @@ impl Tls {
         match self.0 {}
     }
 
-    pub(crate) fn say_end(&self) -> bool {
+    pub(crate) fn say_end(&self) {
         match self.0 {}
     }
 
-    pub(crate) fn wants_finish(&self) -> bool {
+    pub(crate) fn finish_writing(&self) {
         match self.0 {}
     }
 
-    pub(crate) fn wants_write_for_read(&self) -> bool {
-        match self.0 {}
-    }
-
-    pub(crate) fn wants_read_for_write(&self) -> bool {
+    pub(crate) fn flush_own(&self) {
         match self.0 {}
     }
 
