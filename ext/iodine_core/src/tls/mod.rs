@@ -13,12 +13,12 @@
 //!    may be decrypted already, and what was queued could not leave, so it reads once and flushes once.
 //! 2. *Reads go on until `WouldBlock`* (or in the next turn, as with [`READS`] used up). A short read says nothing of what is
 //!    left: `short_read_empties` is false. Likewise `short_write_fills`, since a write takes one record at most.
-//! 3. *The same bytes again.* A write that was `WouldBlock` has begun to leave: the next one has to begin with the same
-//!    bytes and have at least as many. An outbox does, as bytes leave at its front and are added at its end.
+//! 3. *The same bytes again.* Of a write that was `WouldBlock` a record may be on its way: the next one has to begin with the
+//!    same bytes and have at least as many. An outbox does, as bytes leave at its front and are added at its end.
 //! 4. *On a writable event* it calls `flush_own`, whether or not its outbox is empty, beside what it does anyway. That ends what
-//!    `finish_writing` has begun; reads and writes call it as well.
-//! 5. *Reads wait for readable events only, writes for writable ones only*, once the handshake is done. (TLS has the other cases,
-//!    too. Renegotiation, in which a write has to read, is refused; what a read has to write is kept, see `flush_own`.)
+//!    `finish_writing` has begun.
+//! 5. *Reads wait for readable events only, writes for writable ones only*, once the handshake is done. (A TLS session has the
+//!    other cases, too. Renegotiation, in which a write has to read, is refused; what a read has to write never has to wait.)
 //! 6. *The end.* `finish_writing` says it (`close_notify`) and ends the socket's write half; reading goes on. Who closes at once
 //!    calls `say_end` before dropping the stream. A stream that is only dropped says nothing, and its peer knows that
 //!    bytes may be missing: that is for what is broken off. A read of zero bytes is the peer's end; `truncated` tells whether

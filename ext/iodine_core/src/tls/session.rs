@@ -23,8 +23,9 @@ use std::sync::Arc;
 pub(crate) const RECORD: usize = 16 * 1024;
 /// A TLS stream begins with one of these: an alert, or a handshake message (RFC 8446 section 5.1).
 const FIRST_BYTES: [u8; 2] = [21, 22];
-/// Bytes that a session keeps of what it has to say by itself. An alert or an exchange of keys has some thirty.
-const KEPT: usize = 4096;
+/// Bytes that wait for room in the socket: a record, and what the session has to say by itself. That is little, an alert or new
+/// keys have some thirty bytes, but a peer that reads nothing could make it say much.
+const KEPT: usize = 2 * RECORD;
 
 /// See the module's text.
 pub(crate) struct Tls {
@@ -39,10 +40,11 @@ struct Session {
     host: Box<str>,
     verify: bool,
     state: State,
-    /// Bytes that were offered when a write blocked, else 0. OpenSSL has encrypted them, so the next write must offer them
-    /// again: it goes on with what it has, and only looks at their number.
+    /// Bytes of a write that blocked, else 0: they are encrypted, and the socket keeps what has not left. They count as written
+    /// when all has; until then each write must offer them again.
     begun: usize,
-    goodbye: Goodbye,
+    /// Our `close_notify` (RFC 8446 section 6.1) is said.
+    said_end: bool,
     /// The socket's write half is to end when all has left.
     shuts: bool,
     truncated: bool,
@@ -53,15 +55,6 @@ enum State {
     Open,
     /// Why it can not be used any more.
     Broken(String),
-}
-
-/// Our `close_notify` (RFC 8446 section 6.1).
-#[derive(Clone, Copy, PartialEq)]
-enum Goodbye {
-    NotYet,
-    /// A write that has begun comes first.
-    Waits,
-    Said,
 }
 
 /// Why a call did not do what it should.
@@ -85,14 +78,7 @@ impl Tls {
     pub(crate) fn client(fd: Fd, settings: &TlsClient, host: &str) -> Result<Tls, String> {
         let ssl = settings.session(bare(host))?;
         let socket = Arc::new(fd);
-        let ours = Socket {
-            fd: socket.clone(),
-            first: None,
-            ended: false,
-            waits: false,
-            keeps: false,
-            kept: Vec::new(),
-        };
+        let ours = Socket::new(socket.clone());
         let stream =
             SslStream::new(ssl, ours).map_err(|error| format!("no TLS session: {}", reason(&error)))?;
         let session = Session {
@@ -101,7 +87,7 @@ impl Tls {
             verify: settings.verifies(),
             state: State::Handshake,
             begun: 0,
-            goodbye: Goodbye::NotYet,
+            said_end: false,
             shuts: false,
             truncated: false,
         };
@@ -209,7 +195,7 @@ impl Session {
             State::Broken(reason) => return Handshake::Failed(reason.clone()),
             State::Handshake => {}
         }
-        let stop = match self.call(false, SslStream::do_handshake) {
+        let stop = match self.call(SslStream::do_handshake) {
             Ok(()) => {
                 self.state = State::Open;
                 return Handshake::Done;
@@ -245,14 +231,15 @@ impl Session {
             State::Open => {}
         }
         self.flush_own();
-        match self.call(true, |ssl| ssl.ssl_read(buffer)) {
+        match self.call(|ssl| ssl.ssl_read(buffer)) {
             Ok(count) => Moved::Bytes(count),
+            Err(Stop::WantsRead) => Moved::WouldBlock,
             Err(Stop::End) => Moved::Bytes(0),
             Err(Stop::Truncated) => {
                 self.truncated = true;
                 Moved::Bytes(0)
             }
-            Err(stop) => self.stopped(stop),
+            Err(stop) => self.broken(stop),
         }
     }
 
@@ -261,31 +248,44 @@ impl Session {
         match self.state {
             State::Handshake => return Moved::WouldBlock,
             State::Broken(_) => return Moved::Broken,
-            State::Open if bytes.len() < self.begun => {
-                // A file that has shrunk, for one.
-                return self.stopped(Stop::Failed("bytes that had begun to leave are there no more".into()));
-            }
             State::Open => {}
         }
-        let written = self.call(false, |ssl| ssl.ssl_write(bytes));
-        self.begun = 0;
-        match written {
-            Ok(count) => Moved::Bytes(count),
-            Err(stop) => {
-                let moved = self.stopped(stop);
-                if moved == Moved::WouldBlock {
-                    self.begun = bytes.len();
-                }
-                moved
+        if bytes.len() < self.begun {
+            // A file that has shrunk, for one.
+            return self.broken(Stop::Failed("bytes that had begun to leave are there no more".into()));
+        }
+        if self.begun == 0 {
+            if let Some(stopped) = self.send_kept() {
+                return stopped;
             }
+            match self.call(|ssl| ssl.ssl_write(bytes)) {
+                Ok(count) => self.begun = count,
+                Err(stop) => return self.broken(stop),
+            }
+        }
+        match self.send_kept() {
+            None => Moved::Bytes(std::mem::take(&mut self.begun)),
+            Some(stopped) => stopped,
         }
     }
 
-    fn stopped(&mut self, stop: Stop) -> Moved {
+    /// What a write comes to if the socket does not take all that it has kept.
+    fn send_kept(&mut self) -> Option<Moved> {
+        match self.ssl.get_mut().send_kept() {
+            Ok(()) => None,
+            Err(Errno::AGAIN) => Some(Moved::WouldBlock),
+            Err(errno) => Some(self.broken(Stop::Failed(io::Error::from(errno).to_string()))),
+        }
+    }
+
+    fn broken(&mut self, stop: Stop) -> Moved {
         let reason = match stop {
-            Stop::WantsRead | Stop::WantsWrite => return Moved::WouldBlock,
             Stop::Failed(reason) => reason,
             Stop::End | Stop::Truncated => "the peer has closed the connection".into(),
+            Stop::WantsRead | Stop::WantsWrite => {
+                debug_assert!(false, "renegotiation is refused, and the socket takes what OpenSSL writes");
+                "OpenSSL waits without need".into()
+            }
         };
         self.state = State::Broken(reason);
         Moved::Broken
@@ -293,42 +293,30 @@ impl Session {
 
     fn say_end(&mut self) {
         // After an error, and in the middle of a handshake, OpenSSL must not be asked.
-        if !matches!(self.state, State::Open) || self.goodbye == Goodbye::Said {
-            return;
+        if matches!(self.state, State::Open) && !std::mem::replace(&mut self.said_end, true) {
+            let _ = self.call(SslStream::shutdown);
         }
-        // In the middle of a record there is no place for another.
-        if self.begun > 0 {
-            self.goodbye = Goodbye::Waits;
-            return;
-        }
-        self.goodbye = Goodbye::Said;
-        let _ = self.call(true, SslStream::shutdown);
     }
 
     /// Sends what the session has to say by itself, and ends the write half if that is due.
     fn flush_own(&mut self) {
-        if self.goodbye == Goodbye::Waits {
-            self.say_end();
-        }
-        let socket = self.ssl.get_mut();
-        let is_out = socket.kept.is_empty() || socket.send_kept() != Err(Errno::AGAIN);
-        if self.shuts && is_out && self.goodbye != Goodbye::Waits {
+        let is_out = self.ssl.get_mut().send_kept() != Err(Errno::AGAIN);
+        if self.shuts && is_out {
             self.shuts = false;
-            let _ = rustix::net::shutdown(&socket.fd, Shutdown::Write);
+            let _ = rustix::net::shutdown(&self.ssl.get_ref().fd, Shutdown::Write);
         }
     }
 
-    /// Calls OpenSSL with a clean queue of errors, and leaves it clean. What it writes is taken from it in any case if
-    /// `keeps`.
+    /// Calls OpenSSL with a clean queue of errors, and leaves it clean.
     fn call<T>(
         &mut self,
-        keeps: bool,
         mut call: impl FnMut(&mut SslStream<Socket>) -> Result<T, ssl::Error>,
     ) -> Result<T, Stop> {
         loop {
             forget_errors();
             let socket = self.ssl.get_mut();
-            (socket.waits, socket.keeps) = (false, keeps);
+            socket.waits = false;
+            socket.keeps = matches!(self.state, State::Open);
             let done = call(&mut self.ssl);
             forget_errors();
             let socket = self.ssl.get_ref();
@@ -362,9 +350,9 @@ fn why(error: &ssl::Error) -> String {
 
 /// The socket as OpenSSL's BIO uses it.
 ///
-/// A read, too, may have something to write: it ends an exchange of keys that a write has begun, and OpenSSL reads nothing
-/// before that has left. Were it to wait, with a peer that reads only when it has been read, both would wait for ever. So what is
-/// written in a read is kept here while the socket is full; it leaves before anything else.
+/// Once the handshake is done, OpenSSL never has to wait for room: what the socket does not take is kept here. With a record half
+/// written OpenSSL can do nothing else: it does not read while an exchange of keys waits (with a peer that reads only when it has
+/// been read, both would wait for ever), and it gives up when the peer asks for new keys twice in the middle of a write.
 struct Socket {
     fd: Arc<Fd>,
     /// The first byte that came.
@@ -373,13 +361,17 @@ struct Socket {
     ended: bool,
     /// Whether a call has come to nothing because the socket was empty or full.
     waits: bool,
-    /// Whether this call may keep what the socket does not take.
+    /// Whether what the socket does not take is kept.
     keeps: bool,
-    /// At most [`KEPT`] bytes.
+    /// Leaves before anything else; at most [`KEPT`] bytes.
     kept: Vec<u8>,
 }
 
 impl Socket {
+    fn new(fd: Arc<Fd>) -> Socket {
+        Socket { fd, first: None, ended: false, waits: false, keeps: false, kept: Vec::new() }
+    }
+
     fn moved(&mut self, mut call: impl FnMut(&Fd) -> rustix::io::Result<usize>) -> rustix::io::Result<usize> {
         loop {
             match call(&self.fd) {
@@ -392,12 +384,20 @@ impl Socket {
         }
     }
 
+    fn send(&mut self, bytes: &[u8]) -> rustix::io::Result<usize> {
+        self.moved(|fd| rustix::net::send(fd, bytes, SEND))
+    }
+
     fn send_kept(&mut self) -> rustix::io::Result<()> {
-        while !self.kept.is_empty() {
-            let kept = std::mem::take(&mut self.kept);
-            let sent = self.moved(|fd| rustix::net::send(fd, &kept, SEND));
-            self.kept = kept;
-            self.kept.drain(..sent?);
+        let mut kept = std::mem::take(&mut self.kept);
+        while !kept.is_empty() {
+            match self.send(&kept) {
+                Ok(count) => drop(kept.drain(..count)),
+                Err(errno) => {
+                    self.kept = kept;
+                    return Err(errno);
+                }
+            }
         }
         Ok(())
     }
@@ -417,14 +417,13 @@ impl Read for Socket {
 
 impl Write for Socket {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let sent = self.send_kept().and_then(|()| self.moved(|fd| rustix::net::send(fd, bytes, SEND)));
-        match sent {
+        match self.send_kept().and_then(|()| self.send(bytes)) {
             Err(Errno::AGAIN) if self.keeps && self.kept.len() + bytes.len() <= KEPT => {
                 self.kept.extend_from_slice(bytes);
                 Ok(bytes.len())
             }
             Err(Errno::AGAIN) if self.keeps => {
-                Err(io::Error::other("the peer does not read the answers it wants"))
+                Err(io::Error::other("the peer does not read what it asks for"))
             }
             sent => Ok(sent?),
         }
@@ -432,5 +431,68 @@ impl Write for Socket {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tls::TlsClientConfig;
+    use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+    fn pair() -> (Socket, std::os::unix::net::UnixStream) {
+        let (ours, theirs) = crate::sys::pair().unwrap();
+        (Socket::new(Arc::new(Fd::new(ours))), theirs.into())
+    }
+
+    #[test]
+    fn what_is_kept_leaves_in_order_and_has_a_limit() {
+        let (mut ours, mut theirs) = pair();
+        let mut sent = Vec::new();
+        for index in 0.. {
+            let bytes = [index as u8; 1000];
+            match ours.write(&bytes) {
+                Ok(count) => sent.extend_from_slice(&bytes[..count]),
+                Err(error) => {
+                    assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+                    break;
+                }
+            }
+        }
+        ours.keeps = true;
+        let before = sent.len();
+        let error = loop {
+            let bytes = [(sent.len() / 7) as u8; 1000];
+            match ours.write(&bytes) {
+                Ok(count) => sent.extend_from_slice(&bytes[..count]),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.kind(), io::ErrorKind::Other);
+        assert_eq!(sent.len() - before, KEPT / 1000 * 1000);
+        let mut received = vec![0; 10_000];
+        let mut read = 0;
+        while read < sent.len() {
+            let _ = ours.send_kept();
+            received.resize(read + 10_000, 0);
+            read += theirs.read(&mut received[read..]).unwrap();
+        }
+        assert!(ours.kept.is_empty());
+        assert!(received[..read] == sent);
+    }
+
+    #[test]
+    fn a_socket_is_given_away_alive() {
+        let (ours, theirs) = crate::sys::pair().unwrap();
+        let number = ours.as_raw_fd();
+        let settings = TlsClient::new(&TlsClientConfig::default()).unwrap();
+        let tls = Tls::client(Fd::new(ours), &settings, "localhost").unwrap();
+        let raw = tls.into_raw();
+        assert_eq!(raw, number);
+        // SAFETY: it was given away just now.
+        let mut ours = std::os::unix::net::UnixStream::from(unsafe { OwnedFd::from_raw_fd(raw) });
+        ours.write_all(b"x").unwrap();
+        let mut theirs = std::os::unix::net::UnixStream::from(theirs);
+        assert_eq!(theirs.read(&mut [0; 10]).unwrap(), 1);
     }
 }
