@@ -339,6 +339,12 @@ fn a_server_has_to_prove_who_it_is() {
     // The system does not know our authority.
     refused(&good, &TlsClientConfig::default(), "localhost", "unable to get local issuer");
 
+    let leaf = world.file("leaf.pem", &good.certificate.to_pem().unwrap());
+    let only = TlsClientConfig { trust: vec![leaf], ..TlsClientConfig::default() };
+    assert_eq!(meet(&good, &only, "localhost"), Ok(()));
+    refused(&good, &only, "example.com", "hostname mismatch");
+    refused(&world.leaf(LEAF), &only, "localhost", "unable to get local issuer");
+
     let trust = world.file("own.pem", &own.certificate.to_pem().unwrap());
     let both = TlsClientConfig { trust: vec![trust, world.trust()], ..TlsClientConfig::default() };
     assert_eq!(meet(&own, &both, "localhost"), Ok(()));
@@ -842,6 +848,33 @@ fn a_reset_is_no_end() {
     client.stream.reset_on_close();
     drop(client);
     assert_eq!(server.thread.join().unwrap().unwrap(), Some(std::io::ErrorKind::ConnectionReset));
+}
+
+#[test]
+fn what_is_no_record_breaks_the_connection() {
+    let world = World::new();
+    let (mut forged, noise) = (vec![23, 3, 3, 0, 100], pattern(40_000));
+    forged.extend_from_slice(&noise[..100]);
+    for junk in [noise, forged, b"HTTP/1.1 200 OK\r\n\r\n".to_vec()] {
+        let server = serve_tls(acceptor(&world.leaf(LEAF)), false, move |mut tls| {
+            tls.write_all(b"fine").unwrap();
+            let _ = tls.get_mut().write_all(&junk);
+            let _ = tls.get_mut().read_to_end(&mut Vec::new());
+        });
+        let mut client = Client::open(server.socket, &world.client(), "localhost");
+        client.run(|client| client.received == b"fine");
+        while !client.broken {
+            client.read();
+            if !client.broken {
+                client.event();
+            }
+        }
+        assert!(client.stream.why_broken().is_some());
+        assert_eq!(client.stream.write(b"x"), Moved::Broken);
+        assert!(ErrorStack::get().errors().is_empty());
+        client.stream.finish_writing();
+        server.thread.join().unwrap();
+    }
 }
 
 #[test]

@@ -9,6 +9,7 @@ use openssl::ssl::{
 };
 use openssl::x509::X509;
 use openssl::x509::store::X509StoreBuilder;
+use openssl::x509::verify::X509VerifyFlags;
 use std::fmt;
 use std::net::IpAddr;
 use std::path::Path;
@@ -78,6 +79,8 @@ impl TlsClient {
 /// Has `builder` trust the certificates of the files of `config`, and no other.
 fn trust_only(builder: &mut SslConnectorBuilder, config: &TlsClientConfig) -> Result<(), String> {
     let mut store = in_general(X509StoreBuilder::new())?;
+    // Whom the application names is trusted, also where others have signed for them.
+    in_general(store.set_flags(X509VerifyFlags::PARTIAL_CHAIN))?;
     for path in &config.trust {
         for certificate in certificates(path)? {
             store.add_cert(certificate).map_err(|error| refused_certificate(path, &error))?;

@@ -52,7 +52,8 @@ pub struct TlsClientConfig {
     /// Whether the server has to prove who it is: a certificate that is valid now, for the name or the address that was
     /// asked for, from somebody who is trusted.
     pub verify: bool,
-    /// PEM files with the certificates that are trusted *instead of* those that the system trusts. Empty: the system's.
+    /// PEM files with the certificates that are trusted *instead of* those that the system trusts: of authorities, or of
+    /// servers. Empty: the system's.
     pub trust: Vec<PathBuf>,
     /// Who the client is, for servers that ask.
     pub identity: Option<Identity>,

@@ -7,11 +7,10 @@
 use super::Handshake;
 use super::client::{TlsClient, reason};
 use crate::stream::Moved;
-use crate::sys::{Fd, SEND};
-use openssl::error::ErrorStack;
+use crate::sys::{Fd, SEND, forget_errors};
 use openssl::ssl::{self, ErrorCode, SslStream};
 use openssl::x509::X509VerifyResult;
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{RecvFlags, Shutdown};
 use std::cell::RefCell;
 use std::fmt;
@@ -315,7 +314,7 @@ impl Session {
         loop {
             forget_errors();
             let socket = self.ssl.get_mut();
-            socket.waits = false;
+            socket.is_empty = false;
             socket.keeps = matches!(self.state, State::Open);
             let done = call(&mut self.ssl);
             forget_errors();
@@ -324,7 +323,7 @@ impl Session {
                 Ok(value) => return Ok(value),
                 Err(error) => match error.code() {
                     // It wants to be called again, and no event would remind us.
-                    ErrorCode::WANT_READ if !socket.waits => continue,
+                    ErrorCode::WANT_READ if !socket.is_empty => continue,
                     ErrorCode::WANT_READ => Stop::WantsRead,
                     ErrorCode::WANT_WRITE => Stop::WantsWrite,
                     ErrorCode::ZERO_RETURN => Stop::End,
@@ -334,10 +333,6 @@ impl Session {
             });
         }
     }
-}
-
-fn forget_errors() {
-    drop(ErrorStack::get());
 }
 
 fn why(error: &ssl::Error) -> String {
@@ -359,8 +354,8 @@ struct Socket {
     first: Option<u8>,
     /// The peer's half of the socket has ended.
     ended: bool,
-    /// Whether a call has come to nothing because the socket was empty or full.
-    waits: bool,
+    /// Whether nothing more could be read in this call.
+    is_empty: bool,
     /// Whether what the socket does not take is kept.
     keeps: bool,
     /// Leaves before anything else; at most [`KEPT`] bytes.
@@ -369,23 +364,11 @@ struct Socket {
 
 impl Socket {
     fn new(fd: Arc<Fd>) -> Socket {
-        Socket { fd, first: None, ended: false, waits: false, keeps: false, kept: Vec::new() }
+        Socket { fd, first: None, ended: false, is_empty: false, keeps: false, kept: Vec::new() }
     }
 
-    fn moved(&mut self, mut call: impl FnMut(&Fd) -> rustix::io::Result<usize>) -> rustix::io::Result<usize> {
-        loop {
-            match call(&self.fd) {
-                Err(Errno::INTR) => {}
-                moved => {
-                    self.waits |= moved == Err(Errno::AGAIN);
-                    return moved;
-                }
-            }
-        }
-    }
-
-    fn send(&mut self, bytes: &[u8]) -> rustix::io::Result<usize> {
-        self.moved(|fd| rustix::net::send(fd, bytes, SEND))
+    fn send(&self, bytes: &[u8]) -> rustix::io::Result<usize> {
+        retry_on_intr(|| rustix::net::send(&self.fd, bytes, SEND))
     }
 
     fn send_kept(&mut self) -> rustix::io::Result<()> {
@@ -405,8 +388,9 @@ impl Socket {
 
 impl Read for Socket {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count =
-            self.moved(|fd| rustix::net::recv(fd, &mut *buffer, RecvFlags::empty()).map(|(count, _)| count))?;
+        let received = retry_on_intr(|| rustix::net::recv(&self.fd, &mut *buffer, RecvFlags::empty()));
+        self.is_empty |= received == Err(Errno::AGAIN);
+        let (count, _) = received?;
         self.ended |= count == 0 && !buffer.is_empty();
         if self.first.is_none() {
             self.first = buffer[..count].first().copied();
