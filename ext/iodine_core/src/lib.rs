@@ -25,6 +25,7 @@ pub mod realtime;
 pub mod static_files;
 pub mod stream;
 pub mod sys;
+pub mod tls;
 
 pub use body::Body;
 pub use command::{Command, Handle};
@@ -38,6 +39,7 @@ pub use producer::{Complaint, Produced, Producer, Room};
 pub use queue::{AppThread, JobQueue};
 pub use reactor::Reactor;
 pub use static_files::StaticFiles;
+pub use tls::{Handshake, Identity, TlsClient, TlsClientConfig};
 
 /// The TLS library in use, for the start-up banner; `None` when built without TLS.
 pub fn tls_library() -> Option<&'static str> {

@@ -193,7 +193,7 @@ impl Outbox {
                     total += count;
                     self.advance(count as u64);
                     // A short write means a full socket buffer: the event for more space is on its way.
-                    if count < wanted {
+                    if count < wanted && stream.short_write_fills() {
                         return Moved::WouldBlock;
                     }
                 }

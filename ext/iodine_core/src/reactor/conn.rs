@@ -334,7 +334,7 @@ impl Reactor {
             };
             conn.active = now;
             // A short read has emptied the socket (unless its end is there, too): no second call to learn that.
-            let emptied = count < read.wanted && !conn.ending;
+            let emptied = count < read.wanted && read.short_empties && !conn.ending;
             if conn.lingering.is_none() {
                 let fresh = read.behind_body.as_deref().or(buffer.get(..count));
                 self.decode(id, fresh.unwrap_or_default());
@@ -503,6 +503,8 @@ struct Read {
     moved: Moved,
     /// Bytes that there was room for.
     wanted: usize,
+    /// Whether a read of fewer has left nothing to read.
+    short_empties: bool,
     /// When they went straight into the body of the request: what came behind it.
     behind_body: Option<Vec<u8>>,
 }
@@ -512,15 +514,21 @@ impl Conn {
     fn read(&mut self, buffer: &mut [u8]) -> Read {
         let io = self.shared.lock();
         let Some(stream) = &io.stream else {
-            return Read { moved: Moved::Broken, wanted: 0, behind_body: None };
+            return Read { moved: Moved::Broken, wanted: 0, short_empties: true, behind_body: None };
         };
+        let short_empties = stream.short_read_empties();
         let outstanding = self.decoder.body_remaining().unwrap_or(0);
         let body = match &mut self.message {
             Some(message) if outstanding >= DIRECT => message.sink.spare(outstanding),
             _ => None,
         };
         let Some(body) = body else {
-            return Read { moved: stream.read(buffer), wanted: buffer.len(), behind_body: None };
+            return Read {
+                moved: stream.read(buffer),
+                wanted: buffer.len(),
+                short_empties,
+                behind_body: None,
+            };
         };
         let start = body.len();
         let wanted = body.capacity() - start;
@@ -529,6 +537,6 @@ impl Conn {
         // There may be room for more than the body.
         let behind_body = body.split_off(start + count as usize);
         self.decoder.consume_body(count);
-        Read { moved, wanted, behind_body: Some(behind_body) }
+        Read { moved, wanted, short_empties, behind_body: Some(behind_body) }
     }
 }

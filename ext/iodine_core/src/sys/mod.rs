@@ -3,10 +3,14 @@
 
 mod board;
 mod fd;
+#[cfg(feature = "tls")]
+mod openssl;
 mod socket;
 
 pub use board::Board;
 pub use fd::{Fd, close_all, raise_descriptor_limit, undelivered};
+#[cfg(feature = "tls")]
+pub(crate) use openssl::forget_errors;
 pub(crate) use socket::{SEND, accept, pair};
 
 /// Bytes that nobody can foretell.
