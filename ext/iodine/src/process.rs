@@ -72,6 +72,11 @@ pub fn handle() -> Option<Handle> {
     lock().handle.clone()
 }
 
+/// Whether the reactor of this process has a thread of its own.
+pub fn has_reactor_thread() -> bool {
+    matches!(lock().role, Role::Worker { .. })
+}
+
 /// Starts serving in this process. A forked worker names its `slot`, and lets go of all that was the master's.
 pub fn start_worker(slot: Option<usize>, mut config: ReactorConfig) -> io::Result<()> {
     let mut state = lock();

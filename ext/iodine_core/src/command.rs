@@ -6,6 +6,7 @@ use crate::job::Root;
 use crate::link::Link;
 use crate::listener::Listener;
 use crate::notice::Notices;
+use crate::outgoing::{Attached, Outgoing};
 use crate::overload::Overload;
 use crate::producer::HOLD;
 use crate::queue::JobQueue;
@@ -44,6 +45,10 @@ pub enum Command {
     CloseSoon(ConnId),
     /// The timeout of a real-time connection was changed.
     Look(ConnId),
+    /// Make a connection.
+    Connect(Box<Outgoing>),
+    /// Take over a socket of the application's.
+    Attach(Box<Attached>),
     /// From here on the subscription hears what is published.
     Subscribe(Arc<Subscription>),
     /// It hears nothing more.

@@ -173,10 +173,10 @@ impl Shared {
         peer: Peer,
         service: Arc<Service>,
         handle: Handle,
-        stream: Stream,
+        stream: Option<Stream>,
     ) -> Shared {
         let io = Io {
-            stream: Some(stream),
+            stream,
             outbox: Outbox::default(),
             lane: VecDeque::new(),
             in_flight: 0,
@@ -475,7 +475,10 @@ impl Io {
             Moved::Broken => Flushed::Closed,
             Moved::Bytes(_) if !self.outbox.is_empty() => Flushed::More,
             Moved::Bytes(_) => match self.closing {
-                Closing::Plain if self.in_flight == 0 => Flushed::Closed,
+                Closing::Plain if self.in_flight == 0 => {
+                    stream.say_end();
+                    Flushed::Closed
+                }
                 Closing::Linger if self.in_flight == 0 => {
                     stream.finish_writing();
                     Flushed::Empty

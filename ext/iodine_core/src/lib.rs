@@ -17,6 +17,7 @@ pub mod listener;
 pub mod log;
 pub mod notice;
 pub mod outbox;
+pub mod outgoing;
 pub mod overload;
 pub mod producer;
 pub mod queue;

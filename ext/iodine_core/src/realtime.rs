@@ -101,7 +101,7 @@ pub struct Wants {
 }
 
 /// How a connection begins to be a real-time one.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Upgrade {
     /// What is spoken from here on.
     pub protocol: Protocol,
@@ -245,13 +245,13 @@ impl Realtime {
         self.protocol
     }
 
-    pub(crate) fn new(upgrade: &Upgrade, stage_open: bool) -> Realtime {
+    fn new(upgrade: &Upgrade, stage: Stage) -> Realtime {
         Realtime {
             protocol: upgrade.protocol,
             role: upgrade.role,
             handler: upgrade.handler,
             wants: upgrade.wants,
-            stage: if stage_open { Stage::Open } else { Stage::Opening },
+            stage,
             inbox: VecDeque::new(),
             inbox_bytes: 0,
             timeout: upgrade.timeout,
@@ -277,6 +277,7 @@ impl Realtime {
         matches!(self.stage, Stage::Closing | Stage::Closed)
     }
 
+    /// The connection is made.
     pub(crate) fn open_up(&mut self, deflate: Option<Deflate>) {
         self.stage = Stage::Open;
         self.deflate = deflate;
@@ -778,10 +779,15 @@ pub struct Gone;
 impl Io {
     /// From here on its events are real-time ones; the first is there already, and the caller's to run.
     pub(crate) fn become_realtime(&mut self, upgrade: &Upgrade) {
-        let mut realtime = Realtime::new(upgrade, true);
+        let mut realtime = Realtime::new(upgrade, Stage::Open);
         realtime.inbox.push_back(Event::Open);
         self.realtime = Some(Box::new(realtime));
         self.forget_requests();
         self.in_flight = 1;
+    }
+
+    /// It is going to be a real-time one, unless the connection can not be made.
+    pub(crate) fn await_opening(&mut self, upgrade: &Upgrade) {
+        self.realtime = Some(Box::new(Realtime::new(upgrade, Stage::Opening)));
     }
 }

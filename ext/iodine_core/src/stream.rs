@@ -5,7 +5,7 @@ use crate::tls::{Handshake, Tls, TlsClient};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, Shutdown};
 use std::io::IoSlice;
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 #[cfg(target_os = "linux")]
 const SEND_MORE: rustix::net::SendFlags = SEND.union(rustix::net::SendFlags::MORE);
@@ -67,7 +67,11 @@ impl Stream {
     pub fn read(&self, buffer: &mut [u8]) -> Moved {
         match &self.kind {
             Kind::Plain(fd) => {
-                moved(|| rustix::net::recv(fd, &mut *buffer, RecvFlags::empty()).map(|(count, _)| count))
+                moved(|| match rustix::net::recv(fd, &mut *buffer, RecvFlags::empty()) {
+                    // The application may have attached a pipe, or a terminal.
+                    Err(Errno::NOTSOCK) => rustix::io::read(fd, &mut *buffer),
+                    read => read.map(|(count, _)| count),
+                })
             }
             Kind::Tls(tls) => tls.read(buffer),
         }
@@ -87,7 +91,10 @@ impl Stream {
     /// Writes as much of `bytes` as the socket takes.
     pub fn write(&self, bytes: &[u8]) -> Moved {
         match &self.kind {
-            Kind::Plain(fd) => moved(|| rustix::net::send(fd, bytes, SEND)),
+            Kind::Plain(fd) => moved(|| match rustix::net::send(fd, bytes, SEND) {
+                Err(Errno::NOTSOCK) => rustix::io::write(fd, bytes),
+                sent => sent,
+            }),
             Kind::Tls(tls) => tls.write(bytes),
         }
     }
@@ -97,7 +104,10 @@ impl Stream {
         match &self.kind {
             Kind::Plain(fd) => {
                 let mut control = SendAncillaryBuffer::default();
-                moved(|| rustix::net::sendmsg(fd, slices, &mut control, SEND))
+                moved(|| match rustix::net::sendmsg(fd, slices, &mut control, SEND) {
+                    Err(Errno::NOTSOCK) => rustix::io::writev(fd, slices),
+                    sent => sent,
+                })
             }
             Kind::Tls(tls) => tls.write_slices(slices),
         }
@@ -231,6 +241,12 @@ impl Stream {
     }
 }
 
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd().as_fd()
+    }
+}
+
 impl AsRawFd for Stream {
     fn as_raw_fd(&self) -> RawFd {
         self.fd().as_raw_fd()
@@ -252,7 +268,6 @@ fn moved(mut call: impl FnMut() -> rustix::io::Result<usize>) -> Moved {
 mod tests {
     use super::*;
     use std::io::{Read, Write};
-    use std::os::fd::AsFd;
     use std::os::unix::net::UnixStream;
 
     #[test]

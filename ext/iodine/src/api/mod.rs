@@ -1,5 +1,6 @@
 //! `Iodine::Base`: the primitives that the Ruby side in `lib/` builds the public interface on. Not for users.
 
+mod connect;
 mod files;
 mod json;
 mod limits;
@@ -69,6 +70,7 @@ pub fn init(ruby: &Ruby) -> Result<(), Error> {
     base.define_singleton_method("verbosity", function!(log::verbosity, 0))?;
     base.define_singleton_method("verbosity=", function!(log::set_verbosity, 1))?;
     limits::init(base)?;
+    connect::init(base)?;
     base.define_singleton_method("forked!", function!(fork::become_inert, 0))?;
     base.define_singleton_method("forked?", function!(fork::is_inert, 0))?;
     json::init(ruby, base)?;

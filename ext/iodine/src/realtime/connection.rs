@@ -17,8 +17,8 @@ use magnus::scan_args::{get_kwargs, scan_args};
 use magnus::typed_data::Obj;
 use magnus::value::ReprValue;
 use magnus::{
-    Class, DataTypeFunctions, Error, Integer, Module, RString, Ruby, Symbol, TryConvert, TypedData,
-    Value, method,
+    Class, DataTypeFunctions, Error, Integer, Module, RString, Ruby, Symbol, TryConvert, TypedData, Value,
+    method,
 };
 use rb_sys::VALUE;
 use std::cell::{Cell, RefCell};

@@ -6,6 +6,7 @@ mod run;
 mod string;
 pub mod subscriptions;
 
+pub use callbacks::Callbacks;
 pub use connection::{new, refused};
 pub use run::{run_deliveries, run_events};
 

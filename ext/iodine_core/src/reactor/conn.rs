@@ -1,5 +1,6 @@
 //! The reactor's half of a connection: what it is in the middle of, and how long that may take.
 
+use super::client::Opening;
 use super::deadlines::Due;
 use super::realtime::Speaking;
 use super::token::token_of;
@@ -38,6 +39,8 @@ pub(super) struct Conn {
     shared: ConnHandle,
     /// What it speaks since it left HTTP.
     pub(super) realtime: Option<Box<Speaking>>,
+    /// How far it is, if it is one of ours to make.
+    pub(super) opening: Option<Box<Opening>>,
     /// The PROXY header, as long as it is still to come.
     pub(super) proxy: Option<Box<ProxyDecoder>>,
     pub(super) decoder: RequestDecoder,
@@ -113,6 +116,9 @@ impl Conn {
 
     /// When it must have got on, as things stand.
     fn deadline(&self) -> Option<Instant> {
+        if let Some(opening) = &self.opening {
+            return Some(opening.by);
+        }
         if let Some(until) = self.lingering {
             return Some(until.min(self.active + SILENCE));
         }
@@ -203,19 +209,49 @@ impl Reactor {
         service: Arc<Service>,
         upgrade: Option<Upgrade>,
     ) -> io::Result<ConnId> {
-        let entry = self.conns.vacant_entry();
+        let conn = self.conn_of(stream, peer, service);
+        let Some(upgrade) = upgrade else { return self.take_in(conn) };
+        conn.shared.lock().become_realtime(&upgrade);
+        self.jobs.push(Job::Events(conn.shared.clone()));
+        let speaking = Speaking::new(&upgrade, &conn.shared.service().realtime);
+        self.take_in(Conn { realtime: Some(Box::new(speaking)), ..conn })
+    }
+
+    /// As [`Reactor::insert`], for a connection that is not made yet.
+    pub(super) fn insert_opening(
+        &mut self,
+        stream: Stream,
+        peer: Peer,
+        service: Arc<Service>,
+        upgrade: &Upgrade,
+        opening: Box<Opening>,
+    ) -> io::Result<ConnId> {
+        let conn = self.conn_of(stream, peer, service);
+        conn.shared.lock().await_opening(upgrade);
+        self.take_in(Conn { opening: Some(opening), ..conn })
+    }
+
+    /// What the application is told of a connection that could not be made is told by one that never was.
+    pub(super) fn unconnected(&mut self, service: Arc<Service>, upgrade: &Upgrade) -> ConnHandle {
+        let peer = Peer::Unix(Arc::from(""));
+        let shared = Shared::new(self.next_id(), peer, service, self.handle.clone(), None);
+        shared.lock().await_opening(upgrade);
+        Arc::new(shared)
+    }
+
+    /// The name of the connection that is taken in next.
+    fn next_id(&mut self) -> ConnId {
         self.generation = self.generation.checked_add(1).unwrap_or(1);
-        let id = ConnId { slot: entry.key() as u32, generation: self.generation };
-        let proxy = service.http.proxy_protocol.then(Box::default);
-        let speaking = upgrade.as_ref().map(|upgrade| Box::new(Speaking::new(upgrade, &service.realtime)));
-        let shared = Arc::new(Shared::new(id, peer, service, self.handle.clone(), stream));
-        if let Some(upgrade) = &upgrade {
-            shared.lock().become_realtime(upgrade);
-            self.jobs.push(Job::Events(shared.clone()));
-        }
-        entry.insert(Conn {
-            shared,
-            realtime: speaking,
+        ConnId { slot: self.conns.vacant_key() as u32, generation: self.generation }
+    }
+
+    fn conn_of(&mut self, stream: Stream, peer: Peer, service: Arc<Service>) -> Conn {
+        let id = self.next_id();
+        let proxy = (service.http.proxy_protocol && !service.raw).then(Box::default);
+        Conn {
+            shared: Arc::new(Shared::new(id, peer, service, self.handle.clone(), Some(stream))),
+            realtime: None,
+            opening: None,
             proxy,
             decoder: RequestDecoder::new(),
             message: None,
@@ -231,7 +267,14 @@ impl Reactor {
             blocked: None,
             checked_at: None,
             registered: false,
-        });
+        }
+    }
+
+    /// Takes in a connection that was named by [`Reactor::next_id`] just now.
+    fn take_in(&mut self, conn: Conn) -> io::Result<ConnId> {
+        let id = conn.id();
+        let slot = self.conns.insert(conn);
+        debug_assert_eq!(slot, id.slot as usize, "a connection is where its name says");
         // The request may be there already, and a client that asks for no more than one costs no registration at all.
         self.handle_readable(id);
         if let Err(error) = self.register_unless_finished(id) {
@@ -246,6 +289,15 @@ impl Reactor {
             Due::Timer(_) | Due::Accept(_) | Due::DrainEnd => true,
         });
         Ok(id)
+    }
+
+    /// Drops a connection of which nobody is to hear.
+    pub(super) fn forget(&mut self, id: ConnId) {
+        if self.conn(id).is_some() {
+            let conn = self.conns.remove(id.slot as usize);
+            conn.shared.lock().close();
+            self.show_count();
+        }
     }
 
     fn register_unless_finished(&mut self, id: ConnId) -> io::Result<()> {
@@ -292,8 +344,14 @@ impl Reactor {
 
     pub(super) fn handle_conn(&mut self, id: ConnId, ready: Readiness) {
         let Some(conn) = self.conn(id) else { return };
+        if conn.opening.is_some() {
+            return self.go_on_opening(id, ready);
+        }
         if ready.broken {
             return self.remove(id);
+        }
+        if ready.writable {
+            conn.flush_own();
         }
         if ready.writable && conn.blocked.is_some() {
             self.go_on_writing(id);
@@ -314,6 +372,9 @@ impl Reactor {
         debug_assert!(!buffer.is_empty(), "one read in the middle of another");
         for _ in 0..READS {
             let Some(conn) = self.conn(id) else { break };
+            if conn.is_unconnected() {
+                break;
+            }
             if conn.paused.is_some() {
                 conn.unread = true;
                 break;
@@ -359,6 +420,9 @@ impl Reactor {
         let Some(conn) = self.conn(id) else { return };
         if conn.proxy.is_some() {
             return self.give_up_proxy_header(id, true);
+        }
+        if conn.opening.is_some() {
+            return self.give_up_opening(id, true);
         }
         if conn.realtime.is_some() {
             return self.end_realtime(id);
@@ -438,6 +502,9 @@ impl Reactor {
         // A request that is there already is served.
         self.handle_readable(id);
         let soon = self.now + LAST_CHANCE;
+        if self.conn(id).is_some_and(|conn| conn.opening.is_some()) {
+            return self.fail_opening(id, "the server is ending");
+        }
         if self.shut_down_realtime(id) {
             return;
         }
@@ -482,6 +549,9 @@ impl Reactor {
         if conn.proxy.is_some() {
             return self.give_up_proxy_header(id, false);
         }
+        if conn.opening.is_some() {
+            return self.give_up_opening(id, false);
+        }
         if conn.realtime.is_some() && conn.lingering.is_none() {
             return self.time_out_realtime(id);
         }
@@ -510,6 +580,13 @@ struct Read {
 }
 
 impl Conn {
+    /// Lets the stream send what it has to say by itself.
+    fn flush_own(&self) {
+        if let Some(stream) = &self.shared.lock().stream {
+            stream.flush_own();
+        }
+    }
+
     /// Reads into `buffer`, or straight into the body when much of it is outstanding.
     fn read(&mut self, buffer: &mut [u8]) -> Read {
         let io = self.shared.lock();

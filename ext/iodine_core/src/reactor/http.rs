@@ -40,6 +40,9 @@ impl Reactor {
             if conn.realtime.is_some() {
                 return self.hear(id, rest);
             }
+            if conn.opening.is_some() {
+                return self.hear_answer(id, rest);
+            }
             if conn.proxy.is_some() {
                 match self.take_proxy_header(id, rest) {
                     Some(behind) => rest = behind,

@@ -7,6 +7,7 @@
 //! Registration is edge-triggered and for both directions, once per connection: there is no system call to re-arm it.
 
 mod accept;
+mod client;
 mod conn;
 mod deadlines;
 mod files;
@@ -324,6 +325,8 @@ impl Reactor {
             Command::Closed(id) => self.remove(id),
             Command::CloseSoon(id) => self.close_soon(id),
             Command::Look(id) => self.handle_deadline(id),
+            Command::Connect(outgoing) => self.connect(*outgoing),
+            Command::Attach(attached) => self.attach(*attached),
             Command::Subscribe(subscription) => self.hub.subscribe(subscription),
             Command::Unsubscribe(subscription) => self.hub.unsubscribe(&subscription),
             Command::Publish(message) => self.hub.publish(&message, &mut self.published, &mut self.jobs),

@@ -247,8 +247,8 @@ impl Reactor {
         let Some(conn) = self.conn(id) else { return };
         let shared = conn.shared().clone();
         let Some(speaking) = &mut conn.realtime else { return };
-        let unheard = conn.blocked.is_some() || speaking.close_by.is_some();
         let io = shared.lock();
+        let unheard = speaking.close_by.is_some() || conn.blocked.is_some() && !io.outbox.is_empty();
         let Some(realtime) = &io.realtime else { return };
         let (protocol, wants) = (realtime.protocol(), realtime.wants());
         drop(io);
