@@ -142,6 +142,7 @@ module Iodine
           waiting = @waiting
           @waiting = []
           waiting.each(&:call)
+          Base::RedisEngines.start
         end
 
         # In a worker: what waits is the root's.

@@ -21,25 +21,36 @@ module Iodine
           # There is no binary form of an event.
           return if binary && handler.nil? && connection&.protocol == :sse
 
-          target if Base.subscribe(connection, named, options[:match] == :redis, binary, handler)
+          subscribed = Base.subscribe(connection, named, options[:match] == :redis, binary, handler)
+          Engines.tell
+          target if subscribed
         end
 
         def unsubscribe(connection, name)
-          Base.unsubscribe(connection, name!(name))
+          Base.unsubscribe(connection, name!(name)).tap { Engines.tell }
         end
 
         def publish(args, named)
-          channel, message = *args
-          channel, message = named.values_at(:to, :message) if args.empty? && named.any?
+          channel, message, engine = *args
+          channel, message, engine = named.values_at(:to, :message, :engine) if args.empty? && named.any?
           count = args.size
           raise ArgumentError, "method accepts 1-3 arguments." if count > 3 || (count.zero? && named.empty?)
 
-          named = name!(channel, "target / channel is required .")
+          name = name!(channel, "target / channel is required .")
           raise ArgumentError, "message is required." unless message
           raise TypeError, "wrong argument type #{message.class} (expected String)" unless message.is_a?(String)
 
-          Base.publish(named, message) || Tasks.run(-> { Base.publish(named, message) })
+          engine = engine.nil? ? Engines.default : (engine == false ? Iodine::PubSub::PROCESS : Engines.engine!(engine))
+          Engines.publish(engine, name, message)
           true
+        end
+
+        # To those in these processes, or when no server runs here yet, once it does.
+        def publish_within(scope, channel, message)
+          return if Base.publish(channel, message, scope)
+
+          Base.log(3, "published to #{channel.inspect} while no server runs in this process: it is delivered when one does.")
+          Tasks.run(-> { Base.publish(channel, message, scope) })
         end
 
         private
@@ -97,11 +108,12 @@ module Iodine
 
   # Publishes a message to all who subscribe to its channel. It is delivered after this returns.
   #
-  # @overload publish(channel, message)
-  # @overload publish(to:, message:)
+  # @overload publish(channel, message, engine = nil)
+  # @overload publish(to:, message:, engine: nil)
+  # @param engine [PubSub::Engine, nil, false] which way it goes: nil is {PubSub.default}, false is {PubSub::PROCESS}
   # @return [true]
   # @raise [ArgumentError] without a channel or a message
-  # @raise [TypeError] unless the message is a String
+  # @raise [TypeError] unless the message is a String, and the engine an engine
   def publish(*args, **named)
     Base::PubSub.publish(args, named)
   end

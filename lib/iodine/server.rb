@@ -67,6 +67,7 @@ module Iodine
 
       def run
         Limits.of_process
+        RedisEngines.from_settings
         @workers, @thread_count = Concurrency.decide
         Base.raise_descriptor_limit
         Banner.starting(@workers, @thread_count)

@@ -39,12 +39,13 @@ module Iodine
         "IODINE_MAX_BODY" => :max_body,
         "IODINE_BODY_MEMORY" => :body_memory,
         "IODINE_MAX_MSG" => :max_msg,
+        "IODINE_MAX_BACKLOG" => :max_backlog,
         "IODINE_MAX_QUEUE" => :max_queue,
         "IODINE_MAX_JOBS" => :max_jobs,
         "IODINE_RESERVED_DESCRIPTORS" => :reserved_descriptors
       }.freeze
       # Variables holding text.
-      TEXTS = { "IODINE_TRUSTED_PROXIES" => :trusted_proxies }.freeze
+      TEXTS = { "IODINE_TRUSTED_PROXIES" => :trusted_proxies, "IODINE_REDIS_URL" => :redis_ }.freeze
       # Variables that switch something on (1, true, on, yes) or off (0, false, off, no).
       SWITCHES = { "IODINE_PROXY_PROTOCOL" => :proxy_protocol }.freeze
       ON = %w[1 true on yes].freeze

@@ -11,7 +11,9 @@ use iodine_core::clock::http_date;
 use iodine_core::command::{Command, Handle};
 use iodine_core::queue::Taken;
 use iodine_core::{AppThread, ConnHandle, Job, Request, Root, log};
-use magnus::{Error, Ruby};
+use magnus::rb_sys::FromRawValue;
+use magnus::value::ReprValue;
+use magnus::{Error, Ruby, Value};
 use rb_sys::{ID, VALUE};
 use std::ffi::c_long;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -151,6 +153,15 @@ impl Runner {
                 let death = realtime::run_deliveries(&subscription, self.handle.jobs());
                 self.killed = death.or(self.killed.take());
             }
+            Job::Channel { name, pattern, heard } => {
+                realtime::channels::note_of_worker(&name, pattern, heard);
+            }
+            Job::Ask { slot, engine, id, bytes } => {
+                self.tell(ruby, "engine_asked", |ruby| (slot, engine, id, ruby.str_from_slice(&bytes)));
+            }
+            Job::Reply { id, bytes } => {
+                self.tell(ruby, "engine_replied", |ruby| (id, ruby.str_from_slice(&bytes)));
+            }
             Job::Idle => self.call(api::base_module, "run_idle_blocks"),
         }
     }
@@ -221,6 +232,16 @@ impl Runner {
         self.call(|| roots::value(root), "call");
         if last {
             roots::release(root);
+        }
+    }
+
+    /// Calls a method of the Ruby side; what it raises is logged.
+    fn tell<A: magnus::ArgList>(&mut self, ruby: &Ruby, method: &str, arguments: impl FnOnce(&Ruby) -> A) {
+        // SAFETY: the live module.
+        let base = unsafe { Value::from_raw(api::base_module()) };
+        let told: Result<Value, Error> = base.funcall(method, arguments(ruby));
+        if let Err(error) = told {
+            self.killed = report_error(error).or(self.killed.take());
         }
     }
 

@@ -159,7 +159,7 @@ pub fn adopt_worker(slot: usize, forked: bool) {
     let mut state = lock();
     let Some((_, link, _)) = state.nursery.take_if(|(named, _, _)| *named == slot) else { return };
     if let (true, Some(handle)) = (forked, &state.handle) {
-        handle.send(Command::Adopt { slot, link });
+        handle.send(Command::Adopt { slot, link: Box::new(link) });
     }
 }
 

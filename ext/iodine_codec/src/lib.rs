@@ -11,8 +11,10 @@
 //! - [`json`]: JSON, told value by value.
 //! - [`url`], [`date`]: percent-encoding undone, and dates as protocols write them.
 //! - [`glob`]: patterns of channel names.
+//! - [`link`]: what the processes of a cluster say to each other.
 //! - [`mustache`]: templates, compiled and rendered.
 //! - [`proxy_protocol`]: what a load balancer says before the first byte.
+//! - [`resp`]: what Redis speaks.
 //! - [`access_log`]: the line written for each answered request.
 //! - [`check`]: what must hold for any input at all; the fuzz targets call it, and so do unit tests.
 //!
@@ -28,8 +30,10 @@ mod hex;
 pub mod http;
 pub mod http1;
 pub mod json;
+pub mod link;
 pub mod mustache;
 pub mod proxy_protocol;
+pub mod resp;
 pub mod sse;
 pub mod url;
 pub mod websocket;

@@ -85,8 +85,8 @@ pub enum Event {
     TimedOut,
     /// The server is ending.
     Shutdown,
-    /// It is closed: last of all.
-    Closed,
+    /// It is closed: last of all. These subscriptions have ended with it.
+    Closed(Vec<Arc<Subscription>>),
 }
 
 /// Which callbacks the handler of a connection has, so that no job is made for those that it lacks.
@@ -309,13 +309,13 @@ impl Io {
 
     /// As [`Io::deliver`], for the last event. Later calls do nothing.
     #[must_use]
-    pub(crate) fn deliver_closed(&mut self) -> bool {
+    pub(crate) fn deliver_closed(&mut self, ended: Vec<Arc<Subscription>>) -> bool {
         match &mut self.realtime {
             Some(realtime) if realtime.stage != Stage::Closed => {
                 realtime.stage = Stage::Closed;
                 realtime.ends = VecDeque::new();
                 realtime.deflater = None;
-                self.deliver(Event::Closed)
+                self.deliver(Event::Closed(ended))
             }
             _ => false,
         }
@@ -765,7 +765,7 @@ impl Shared {
     }
 
     /// Forgets all of them, because the connection is closed.
-    pub fn take_subscriptions(&self) -> Vec<Arc<Subscription>> {
+    pub(crate) fn take_subscriptions(&self) -> Vec<Arc<Subscription>> {
         let mut io = self.lock();
         let taken = io.realtime.as_mut().map(|realtime| std::mem::take(&mut realtime.subscriptions));
         taken.unwrap_or_default().into_values().collect()

@@ -128,7 +128,12 @@ module Iodine
             number("max-msg", "maxms", setting: :max_msg, default: "256", environment: "IODINE_MAX_MSG",
                    note: "largest message, in KiB"),
             number("ping", setting: :ping, default: "40", environment: "IODINE_PING",
-                   note: "seconds of silence after which a ping is sent")
+                   note: "seconds of silence after which a ping is sent; 0 is never"),
+            number("max-backlog", setting: :max_backlog, range: (0..), fractions: true, default: "64",
+                   environment: "IODINE_MAX_BACKLOG", note: "MiB that may wait to be written to one connection"),
+            text("slow-clients", setting: :slow_clients, default: "close",
+                 note: "what becomes of one for which more waits: close it, or drop the messages"),
+            switch("deflate", setting: :deflate, note: "compress messages (permessage-deflate)")
           ]
         ),
         Group.new(
@@ -141,10 +146,12 @@ module Iodine
           ]
         ),
         Group.new(
-          title: "Redis (not available in this version yet)",
+          title: "Redis",
           options: [
-            text("redis", "r", missing: "Redis", note: "the URL of a Redis server for pub/sub"),
-            number("redis-ping", "rp", missing: "Redis", note: "seconds between pings to it")
+            text("redis", "r", setting: :redis_, environment: "IODINE_REDIS_URL",
+                 note: "the URL of a Redis server that joins clusters, for pub/sub"),
+            number("redis-ping", "rp", setting: :redis_ping_, range: (0..), default: "300",
+                   note: "seconds of silence after which it is sent a ping")
           ]
         ),
         Group.new(

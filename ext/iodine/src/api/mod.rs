@@ -5,6 +5,7 @@ mod files;
 mod json;
 mod limits;
 mod rack_utils;
+mod resp;
 
 use crate::{app_thread, fork, process, rack, roots};
 use iodine_core::command::{Command, Timer};
@@ -71,6 +72,9 @@ pub fn init(ruby: &Ruby) -> Result<(), Error> {
     base.define_singleton_method("verbosity=", function!(log::set_verbosity, 1))?;
     limits::init(base)?;
     connect::init(base)?;
+    resp::init(ruby, base)?;
+    base.define_singleton_method("ask_root", function!(ask_root, 3))?;
+    base.define_singleton_method("reply_to_worker", function!(reply_to_worker, 3))?;
     base.define_singleton_method("forked!", function!(fork::become_inert, 0))?;
     base.define_singleton_method("forked?", function!(fork::is_inert, 0))?;
     json::init(ruby, base)?;
@@ -235,7 +239,13 @@ fn drop_jobs() {
         match job {
             Job::Task(root) | Job::Forget(root) | Job::Timer { root, last: true, .. } => roots::release(root),
             Job::Events(conn) => release_events(&conn),
-            Job::Request(_) | Job::Timer { .. } | Job::Deliver(_) | Job::Idle => {}
+            Job::Request(_)
+            | Job::Timer { .. }
+            | Job::Deliver(_)
+            | Job::Channel { .. }
+            | Job::Ask { .. }
+            | Job::Reply { .. }
+            | Job::Idle => {}
         }
     }
 }
@@ -275,6 +285,18 @@ fn send(command: Command) -> bool {
     let Some(handle) = process::handle() else { return false };
     handle.send(command);
     true
+}
+
+/// `ask_root(engine, id, bytes)`: from a worker. The reply comes by `engine_replied(id, bytes)`; an id of 0 wants none.
+fn ask_root(engine: u32, id: u64, bytes: RString) -> bool {
+    // SAFETY: copied before Ruby runs again.
+    send(Command::Ask { engine, id, bytes: unsafe { bytes.as_slice() }.to_vec() })
+}
+
+/// `reply_to_worker(slot, id, bytes)`: from the root.
+fn reply_to_worker(slot: usize, id: u64, bytes: RString) -> bool {
+    // SAFETY: copied before Ruby runs again.
+    send(Command::Reply { slot, id, bytes: unsafe { bytes.as_slice() }.to_vec() })
 }
 
 // --- the log -----------------------------------------------------------------------------------------------------

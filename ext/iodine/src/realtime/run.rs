@@ -2,6 +2,7 @@
 //! raises ends in the log.
 
 use super::callbacks::ids;
+use super::channels;
 use super::connection::{self, Connection};
 use super::string;
 use crate::rack::report_error;
@@ -113,10 +114,11 @@ fn run_event(conn: &ConnHandle, object: Obj<Connection>, event: Event) -> Result
             }
             called
         }
-        Event::Closed => {
+        Event::Closed(ended) => {
             let called = if has.close { call(object, ids.close) } else { Ok(()) };
             if !fork::is_inert() {
                 connection::end(object, conn);
+                channels::leave_all(&ended);
             }
             called
         }

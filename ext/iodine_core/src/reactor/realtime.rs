@@ -212,11 +212,12 @@ impl Reactor {
 
     /// Tells the application that a connection is closed, and lets its subscriptions end. Does nothing the second time.
     pub(super) fn tell_closed(&mut self, conn: &ConnHandle) {
-        for subscription in conn.take_subscriptions() {
+        let ended = conn.take_subscriptions();
+        for subscription in &ended {
             subscription.end();
-            self.hub.unsubscribe(&subscription);
+            self.hub.unsubscribe(subscription);
         }
-        if conn.lock().deliver_closed() {
+        if conn.lock().deliver_closed(ended) {
             self.jobs.push(Job::Events(conn.clone()));
         }
     }
