@@ -1,7 +1,6 @@
 //! Messages inflated as they come in (RFC 7692 section 7.2.2).
 
 use super::Violation;
-use super::deflate::Direction;
 use flate2::{Decompress, FlushDecompress, Status};
 
 /// What the sender left out at the end of a message.
@@ -22,12 +21,10 @@ pub(super) struct Inflater {
 }
 
 impl Inflater {
-    pub(super) fn new(direction: Direction) -> Inflater {
-        Inflater {
-            stream: Decompress::new_with_window_bits(false, direction.zlib_window_bits()),
-            context_takeover: direction.context_takeover,
-            is_ended: false,
-        }
+    /// An inflater for any window: a smaller one would take as much memory, and what looks back farther than was agreed on
+    /// would pass or not depending on how it was cut.
+    pub(super) fn new(context_takeover: bool) -> Inflater {
+        Inflater { stream: Decompress::new(false), context_takeover, is_ended: false }
     }
 
     /// Inflates a piece of a message behind what there is of it. No more than `limit` bytes are kept.
