@@ -62,6 +62,10 @@ fn what_is_announced_costs_nothing() {
     assert_eq!((outcome, info.count_total), (Ok(0), 0));
     let (info, outcome) = receiving(&[&header[..], &[0; 1000]].concat(), 100, usize::MAX, None);
     assert_eq!((outcome, info.bytes_max), (Ok(0), 64 * 1024));
+    let compressed = b"\xc2\xff\x00\x00\x00\x00\x00\x01\x00\x00\0\0\0\0";
+    let config = DeflateConfig::default();
+    let (info, outcome) = receiving(compressed, compressed.len(), 1 << 30, Some(&config));
+    assert_eq!((outcome, info.count_total), (Ok(0), 0));
     let (info, outcome) = receiving(header, header.len(), 1 << 30, None);
     assert_eq!((outcome, info.count_total), (Err(Violation::TooBig), 0));
 }

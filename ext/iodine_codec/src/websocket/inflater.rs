@@ -41,7 +41,7 @@ impl Inflater {
                 }
                 self.restart(data)?;
             }
-            make_room(data, limit);
+            make_room(data, input.len(), limit);
             let (read, written) = (self.stream.total_in(), data.len());
             let status = self.stream.decompress_vec(input, data, FlushDecompress::None);
             let read = self.stream.total_in().saturating_sub(read) as usize;
@@ -89,11 +89,13 @@ impl Inflater {
     }
 }
 
-/// Room for at least a byte, doubling, and for no more than one byte over the limit.
-fn make_room(data: &mut Vec<u8>, limit: usize) {
+/// Room for at least a byte, at first for what a piece commonly inflates to, then doubling; and for no more than one byte
+/// over the limit.
+fn make_room(data: &mut Vec<u8>, piece: usize, limit: usize) {
     if data.len() == data.capacity() {
         let most = limit.saturating_add(1);
-        let wanted = data.len().saturating_mul(2).max(FIRST_ROOM).min(most);
+        let guess = if data.is_empty() { piece.saturating_mul(4) } else { data.len().saturating_mul(2) };
+        let wanted = guess.max(FIRST_ROOM).min(most);
         data.reserve_exact(wanted.saturating_sub(data.len()));
     }
 }

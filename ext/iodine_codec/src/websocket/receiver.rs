@@ -214,6 +214,10 @@ impl Receiver {
             debug_assert!(false, "what is compressed was agreed on");
             return Ok(());
         };
+        // No inflater for what was only announced.
+        if piece.is_empty() {
+            return Ok(());
+        }
         let inflater = self.inflater.get_or_insert_with(|| Box::new(Inflater::new(context_takeover)));
         let mut key = mask.unwrap_or_default();
         let mut unmasked = [0; UNMASKED];
