@@ -87,6 +87,7 @@ module Iodine
         @exit_signals = 0
         @cluster = nil
         Server.child = Server.worker = true
+        Base.leave_master
         State.fire(:after_fork)
         State.fire(:enter_child)
         serve(slot) { State.fire(:on_start) }

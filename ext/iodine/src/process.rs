@@ -72,16 +72,23 @@ pub fn handle() -> Option<Handle> {
     lock().handle.clone()
 }
 
+/// In a forked worker, first of all: lets go of the master's reactor. What is scheduled until the worker has its own waits for
+/// that.
+pub fn leave_master() {
+    let mut state = lock();
+    state.handle = None;
+    // Dropping closes the copies of the master's descriptors; its poller keeps what it has registered.
+    state.role = Role::Idle;
+}
+
 /// Whether the reactor of this process has a thread of its own.
 pub fn has_reactor_thread() -> bool {
     matches!(lock().role, Role::Worker { .. })
 }
 
-/// Starts serving in this process. A forked worker names its `slot`, and lets go of all that was the master's.
+/// Starts serving in this process. A forked worker names its `slot`.
 pub fn start_worker(slot: Option<usize>, mut config: ReactorConfig) -> io::Result<()> {
     let mut state = lock();
-    // Dropping closes the copies of the master's descriptors; its poller keeps what it has registered.
-    state.role = Role::Idle;
     let link = match (slot, state.nursery.take()) {
         (Some(slot), Some((named, _, ours))) if named == slot => {
             config.place = state.board.map(|board| (board, slot));

@@ -49,6 +49,7 @@ pub fn init(ruby: &Ruby) -> Result<(), Error> {
     base.define_singleton_method("start_master", function!(start_master, 1))?;
     base.define_singleton_method("stop_master", function!(process::stop_master, 0))?;
     base.define_singleton_method("prepare_worker", function!(prepare_worker, 1))?;
+    base.define_singleton_method("leave_master", function!(process::leave_master, 0))?;
     base.define_singleton_method("adopt_worker", function!(process::adopt_worker, 2))?;
     base.define_singleton_method("ask_worker_to_stop", function!(ask_worker_to_stop, 1))?;
     base.define_singleton_method("vacate", function!(process::vacate, 1))?;
