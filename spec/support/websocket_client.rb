@@ -87,7 +87,8 @@ class WebSocketClient < RawClient
 
   # Sends a compressed message, as agreed.
   def compressed(payload, opcode = :text)
-    bytes = @deflater.deflate(payload, Zlib::SYNC_FLUSH).delete_suffix(DEFLATE_TAIL)
+    # RFC 7692 section 7.2.3.6: zlib itself has nothing to flush when there is nothing.
+    bytes = payload.empty? ? "\0" : @deflater.deflate(payload, Zlib::SYNC_FLUSH).delete_suffix(DEFLATE_TAIL)
     @deflater.reset unless @client_takeover
     frame(opcode, bytes, reserved: 4)
   end
