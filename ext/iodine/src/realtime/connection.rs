@@ -229,8 +229,9 @@ impl Connection {
 
     /// `close(code = 1000, reason = "")`: closes when all that was written has left. Code and reason are for WebSockets.
     fn close(ruby: &Ruby, this: &Connection, args: &[Value]) -> Result<(), Error> {
-        let args = scan_args::<(), (Option<u16>, Option<String>), (), (), (), ()>(args)?;
-        let (code, reason) = args.optional;
+        // nil is as good as nothing.
+        let args = scan_args::<(), (Option<Option<u16>>, Option<Option<String>>), (), (), (), ()>(args)?;
+        let (code, reason) = (args.optional.0.flatten(), args.optional.1.flatten());
         let code = code.unwrap_or(close_code::NORMAL);
         if !matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) {
             let text = format!("{code} is no status code to close a WebSocket with");
