@@ -466,7 +466,11 @@ impl Io {
     /// Writes what waits. `Closed` means that the connection is there no more, or is to be closed now.
     fn flush(&mut self) -> Flushed {
         let Some(stream) = &self.stream else { return Flushed::Closed };
+        let before = self.outbox.taken();
         let moved = self.outbox.write_to(stream);
+        if let Some(realtime) = self.realtime.as_mut().filter(|_| self.outbox.taken() > before) {
+            realtime.note_written();
+        }
         self.write_asked = moved == Moved::WouldBlock || !self.outbox.is_empty();
         self.wake_producers();
         let Some(stream) = &self.stream else { return Flushed::Closed };

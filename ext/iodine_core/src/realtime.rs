@@ -165,6 +165,8 @@ pub struct Realtime {
     ends: VecDeque<u64>,
     /// [`Event::Drained`] is due when the outbox is empty.
     drained_due: bool,
+    /// When something was last written.
+    wrote: Option<Instant>,
     /// What the peer's Close frame said.
     peer_close: Option<(u16, Box<str>)>,
     /// The subscriptions of the connection, by name.
@@ -259,6 +261,7 @@ impl Realtime {
             deflater: None,
             ends: VecDeque::new(),
             drained_due: true,
+            wrote: None,
             peer_close: None,
             subscriptions: HashMap::new(),
         }
@@ -281,6 +284,16 @@ impl Realtime {
     pub(crate) fn open_up(&mut self, deflate: Option<Deflate>) {
         self.stage = Stage::Open;
         self.deflate = deflate;
+    }
+
+    /// When something was last written, where that counts as a sign of life: a WebSocket's peer gives its own.
+    pub(crate) fn wrote(&self) -> Option<Instant> {
+        self.wrote.filter(|_| self.protocol != Protocol::WebSocket)
+    }
+
+    /// Something was written just now.
+    pub(crate) fn note_written(&mut self) {
+        self.wrote = Some(Instant::now());
     }
 
     fn mask(&self) -> Option<[u8; 4]> {
@@ -448,12 +461,14 @@ impl Io {
         self.note_write();
     }
 
-    /// What is to be told once all that was written has left. `None` while something waits.
+    /// Whether it is to be told that all that was written has left. It is said once.
     fn take_drained(&mut self) -> bool {
         if !self.outbox.is_empty() {
             return false;
         }
-        let Some(realtime) = &mut self.realtime else { return false };
+        let Some(realtime) = self.realtime.as_mut().filter(|realtime| realtime.stage != Stage::Opening) else {
+            return false;
+        };
         // All that was written has left.
         realtime.ends.clear();
         let due = std::mem::take(&mut realtime.drained_due);
@@ -700,6 +715,13 @@ impl Shared {
     pub fn finish_events(self: &ConnHandle, now: Instant) -> bool {
         let mut io = self.lock();
         if io.realtime.as_ref().is_some_and(|realtime| !realtime.inbox.is_empty()) {
+            return true;
+        }
+        // Where nothing was written, no flush tells so.
+        if io.take_drained()
+            && let Some(realtime) = &mut io.realtime
+        {
+            realtime.inbox.push_back(Event::Drained);
             return true;
         }
         io.in_flight = 0;

@@ -344,6 +344,8 @@ impl Reactor {
 
     pub(super) fn handle_conn(&mut self, id: ConnId, ready: Readiness) {
         let Some(conn) = self.conn(id) else { return };
+        // No other event will tell of it, also where a peer has come and gone before the connection was seen to be made.
+        conn.ending |= ready.read_closed;
         if conn.opening.is_some() {
             return self.go_on_opening(id, ready);
         }
@@ -357,7 +359,6 @@ impl Reactor {
             self.go_on_writing(id);
         }
         let Some(conn) = self.conn(id) else { return };
-        conn.ending |= ready.read_closed;
         // Unfinished ones are read in this turn anyway.
         let unfinished = conn.unread && conn.paused.is_none();
         if (ready.readable || ready.read_closed) && !unfinished {

@@ -332,7 +332,7 @@ impl Reactor {
             Command::Linger(id) => self.linger(id),
             Command::Closed(id) => self.remove(id),
             Command::CloseSoon(id) => self.close_soon(id),
-            Command::Look(id) => self.handle_deadline(id),
+            Command::Look(id) => self.watch(id),
             Command::Connect(outgoing) => self.connect(*outgoing),
             Command::Attach(attached) => self.attach(*attached),
             Command::Subscribe(subscription) => self.hub.subscribe(subscription),

@@ -49,12 +49,13 @@ impl Speaking {
 
     /// When its silence has lasted too long. `active` is when it was last read.
     pub(super) fn deadline(&self, io: &Io, active: Instant, paused: bool) -> Option<Instant> {
-        let timeout = io.realtime.as_ref().map(|realtime| realtime.timeout)?;
+        let realtime = io.realtime.as_ref()?;
+        let timeout = realtime.timeout;
         // Who is not read can not be blamed for silence.
         if paused || timeout.is_zero() {
             return None;
         }
-        let since = io.answered.map_or(active, |answered| answered.max(active));
+        let since = [io.answered, realtime.wrote()].into_iter().flatten().fold(active, Instant::max);
         since.checked_add(timeout)
     }
 }
@@ -252,6 +253,7 @@ impl Reactor {
         let unheard = speaking.close_by.is_some() || conn.blocked.is_some() && !io.outbox.is_empty();
         let Some(realtime) = &io.realtime else { return };
         let (protocol, wants) = (realtime.protocol(), realtime.wants());
+        let at_work = io.in_flight > 0;
         drop(io);
         match protocol {
             _ if unheard => self.remove(id),
@@ -262,6 +264,11 @@ impl Reactor {
                 conn.active = now;
                 shared.lock().push_control(Control::Ping);
                 self.write_out(id);
+                self.watch(id);
+            }
+            // It is for the application to speak, not for the peer.
+            Protocol::Raw if at_work => {
+                conn.active = now;
                 self.watch(id);
             }
             Protocol::Raw if wants.timeouts => {
