@@ -109,7 +109,9 @@ impl Reactor {
         let Some(conn) = self.conn(id) else { return };
         let Some(opening) = &mut conn.opening else { return };
         let Some(Handshake { request, .. }) = opening.outgoing.handshake.as_ref() else {
-            return self.open_up(id, None, &[]);
+            self.open_up(id, None, &[]);
+            // Who speaks first may have done so already.
+            return self.handle_readable(id);
         };
         let request = request.clone();
         opening.step = Step::Handshake { received: Vec::new() };
@@ -147,7 +149,7 @@ impl Reactor {
         }
     }
 
-    /// The connection is open: its first event is due, and what came behind the handshake is heard.
+    /// The connection is open: its first event is due, and what came behind the handshake is heard. The caller reads on.
     fn open_up(&mut self, id: ConnId, deflate: Option<iodine_codec::websocket::Deflate>, rest: &[u8]) {
         let now = self.now;
         let Some(conn) = self.conn(id) else { return };
@@ -168,8 +170,6 @@ impl Reactor {
         if !rest.is_empty() {
             self.hear(id, rest);
         }
-        // Who speaks first may have done so already.
-        self.handle_readable(id);
     }
 
     /// This target is none; the next one may be.
