@@ -169,8 +169,19 @@ pub struct Realtime {
     wrote: Option<Instant>,
     /// What the peer's Close frame said.
     peer_close: Option<(u16, Box<str>)>,
+    /// What to say to the end that the peer has made, behind the callbacks of what it said before.
+    last_word: Option<LastWord>,
     /// The subscriptions of the connection, by name.
     subscriptions: HashMap<Arc<[u8]>, Arc<Subscription>>,
+}
+
+/// How we end what the peer has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LastWord {
+    /// By answering its Close frame (RFC 6455 section 5.5.1).
+    Answer,
+    /// By telling it of its error.
+    Complaint(u16, &'static str),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -263,6 +274,7 @@ impl Realtime {
             drained_due: true,
             wrote: None,
             peer_close: None,
+            last_word: None,
             subscriptions: HashMap::new(),
         }
     }
@@ -420,24 +432,43 @@ impl Io {
         }
     }
 
-    /// The peer has closed its WebSocket: answers that, unless we closed first (RFC 6455 section 5.5.1).
+    /// The peer has closed its WebSocket: answers that, unless we closed first.
     pub(crate) fn answer_close(&mut self, said: Option<(u16, &str)>) {
-        let Some(realtime) = &mut self.realtime else { return };
-        realtime.peer_close = said.map(|(code, reason)| (code, reason.into()));
-        if !realtime.is_closing() {
-            realtime.stage = Stage::Closing;
-            let mask = realtime.mask();
-            self.outbox.extend(websocket::MAX_HEADER + 125, |out| {
-                websocket::encode_close(out, said.map(|(code, _)| (code, "")), mask);
-            });
+        if let Some(realtime) = &mut self.realtime {
+            realtime.peer_close = said.map(|(code, reason)| (code, reason.into()));
         }
-        self.closing = Closing::Plain;
+        self.say_last(LastWord::Answer);
     }
 
     /// The peer has broken the protocol: says so, and closes.
-    pub(crate) fn fail_close(&mut self, code: u16, reason: &str) {
-        self.begin_close(code, reason);
-        self.closing = Closing::Linger;
+    pub(crate) fn fail_close(&mut self, code: u16, reason: &'static str) {
+        self.say_last(LastWord::Complaint(code, reason));
+    }
+
+    /// What came before the end was said in good order, and is answered before it.
+    fn say_last(&mut self, word: LastWord) {
+        let Some(realtime) = &mut self.realtime else { return };
+        if self.in_flight > 0 {
+            realtime.last_word = Some(word);
+            return;
+        }
+        match word {
+            LastWord::Answer => {
+                if !realtime.is_closing() {
+                    realtime.stage = Stage::Closing;
+                    let mask = realtime.mask();
+                    let code = realtime.peer_close.as_ref().map(|(code, _)| (*code, ""));
+                    self.outbox.extend(websocket::MAX_HEADER + 125, |out| {
+                        websocket::encode_close(out, code, mask);
+                    });
+                }
+                self.closing = Closing::Plain;
+            }
+            LastWord::Complaint(code, reason) => {
+                self.begin_close(code, reason);
+                self.closing = Closing::Linger;
+            }
+        }
     }
 
     /// Answers or sends a ping.
@@ -726,6 +757,9 @@ impl Shared {
         }
         io.in_flight = 0;
         io.answered = Some(now);
+        if let Some(word) = io.realtime.as_mut().and_then(|realtime| realtime.last_word.take()) {
+            io.say_last(word);
+        }
         // It may have waited for this.
         let flush = io.closing != Closing::No && io.stream.is_some();
         drop(io);
@@ -745,13 +779,12 @@ impl Shared {
             }
             realtime.inbox.push_front(event);
         }
-        let again = !realtime.inbox.is_empty();
-        if !again {
-            io.in_flight = 0;
-        }
         drop(io);
-        if again {
+        if self.finish_events(Instant::now()) {
             self.handle().jobs().push(Job::Events(self.clone()));
+        } else {
+            // What may wait to be written is not for a dying thread.
+            self.handle().send(Command::Write(self.clone()));
         }
     }
 
