@@ -1,9 +1,10 @@
 //! Settings as checked: what listeners, connections and the reactor go by. Built by the bridge from what users gave.
 
+use crate::access_log::AccessLog;
 use crate::job::Root;
 use crate::static_files::StaticFiles;
 use crate::sys::Board;
-use iodine_codec::http::Trust;
+use iodine_codec::http::{RequestHead, Trust, request_id};
 use iodine_codec::http1::Limits;
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,8 +42,12 @@ pub struct HttpConfig {
     pub queue_timeout: Option<Duration>,
     /// Bodies up to this many bytes stay in memory; longer ones go to an unlinked temporary file.
     pub body_memory: usize,
-    /// Whether each answer gets a line in the log.
-    pub log: bool,
+    /// Where each answer gets a line, if it gets one.
+    pub log: Option<AccessLog>,
+    /// Whether each request has an id: that of a trusted proxy, or one of ours.
+    pub request_id: bool,
+    /// Whether answers tell it.
+    pub request_id_response: bool,
     /// Whether the application may send headers ahead of its answer (103).
     pub early_hints: bool,
     /// Whose word is taken for whom a request comes from, and how.
@@ -57,6 +62,15 @@ pub struct HttpConfig {
     pub files_only: bool,
 }
 
+impl HttpConfig {
+    /// Has `answer` tell the id of its request, if it is to. The answer's head may be open, and its body may follow.
+    pub fn announce(&self, answer: &mut Vec<u8>, head: &RequestHead) {
+        if let Some(id) = request_id::of(head).filter(|_| self.request_id && self.request_id_response) {
+            request_id::announce(answer, id);
+        }
+    }
+}
+
 impl Default for HttpConfig {
     fn default() -> HttpConfig {
         HttpConfig {
@@ -69,7 +83,9 @@ impl Default for HttpConfig {
             max_queue: None,
             queue_timeout: None,
             body_memory: 512 * 1024,
-            log: false,
+            log: None,
+            request_id: false,
+            request_id_response: false,
             early_hints: false,
             trust: Trust::Nobody,
             proxy_protocol: false,

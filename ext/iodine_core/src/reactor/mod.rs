@@ -12,6 +12,7 @@ mod deadlines;
 mod files;
 mod http;
 mod proxy;
+mod request_id;
 mod token;
 
 use crate::command::{Command, Handle, Timer};
@@ -26,6 +27,7 @@ use crate::queue::{JobQueue, StallWatch};
 use accept::Door;
 use conn::Conn;
 use deadlines::{Deadlines, Due};
+use iodine_codec::http::request_id::Sequence;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use slab::Slab;
@@ -92,6 +94,8 @@ pub struct Reactor {
     refusing: Episode,
     /// Whether requests were answered in this turn that the application will not see.
     refused: bool,
+    /// Ids for requests, from the first on that needs one.
+    request_ids: Option<Sequence>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,6 +149,7 @@ impl Reactor {
             now,
             refusing: Episode::new(),
             refused: false,
+            request_ids: None,
         })
     }
 

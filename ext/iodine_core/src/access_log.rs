@@ -1,0 +1,117 @@
+//! The request log: who was answered what. Which format it has, where it goes, and what a line is made of.
+
+use crate::conn::Shared;
+use crate::log::Destination;
+use iodine_codec::access_log::{Dates, Entry, Format};
+use iodine_codec::http::{RequestHead, Scheme, request_id};
+use std::cell::RefCell;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// The request log of a listener.
+#[derive(Clone, Debug)]
+pub struct AccessLog {
+    /// How lines are written.
+    pub format: Format,
+    /// Where to.
+    pub destination: Destination,
+}
+
+/// An answer, as the log wants to know it.
+#[derive(Debug)]
+pub struct Answered<'a> {
+    /// Its connection.
+    pub conn: &'a Shared,
+    /// The head of its request; `None` when that could not be understood.
+    pub head: Option<&'a RequestHead>,
+    /// Its status.
+    pub status: u16,
+    /// Bytes of its body.
+    pub bytes: u64,
+    /// When the head had arrived.
+    pub started: Instant,
+    /// When it was ready.
+    pub at: Instant,
+}
+
+impl Answered<'_> {
+    /// Writes its line, if its listener has a log.
+    pub fn log(&self) {
+        if self.conn.service().http.log.is_none() {
+            return;
+        }
+        let mut lines = Lines::default();
+        lines.begin();
+        lines.add(self);
+        lines.end();
+    }
+}
+
+/// Lines that are written in one go. Their memory stays for the next ones.
+#[derive(Debug)]
+pub struct Lines {
+    text: Vec<u8>,
+    /// Where they go.
+    destination: Destination,
+    /// What the clock of the day says at an instant.
+    now: (Duration, Instant),
+}
+
+impl Default for Lines {
+    fn default() -> Lines {
+        Lines { text: Vec::new(), destination: Destination::Stderr, now: (Duration::ZERO, Instant::now()) }
+    }
+}
+
+impl Lines {
+    /// Looks at the clocks: once for all lines.
+    pub fn begin(&mut self) {
+        let day = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.now = (day, Instant::now());
+    }
+
+    /// Adds the line of an answer, if its listener has a log.
+    pub fn add(&mut self, answered: &Answered<'_>) {
+        let http = &answered.conn.service().http;
+        let Some(AccessLog { format, destination }) = &http.log else { return };
+        if !self.destination.is(destination) {
+            self.end();
+            self.destination = destination.clone();
+        }
+        let forwarded = answered.head.and_then(|head| answered.conn.forwarded(head)).unwrap_or_default();
+        let named = forwarded.client.map(|client| client.to_string());
+        let (day, instant) = self.now;
+        let time = day.saturating_sub(instant.saturating_duration_since(answered.at));
+        with_dates(time.as_secs(), |dates| {
+            let entry = Entry {
+                client: named.as_deref().unwrap_or(answered.conn.peer_text()),
+                head: answered.head,
+                scheme: forwarded.scheme.unwrap_or(Scheme::Http),
+                request_id: answered.head.filter(|_| http.request_id).and_then(request_id::of),
+                dates,
+                micros_of_second: time.subsec_micros(),
+                status: answered.status,
+                bytes: answered.bytes,
+                duration: answered.at.saturating_duration_since(answered.started),
+            };
+            format.write(&mut self.text, &entry);
+        });
+    }
+
+    /// Hands over what was added.
+    pub fn end(&mut self) {
+        self.destination.write(&self.text);
+        self.text.clear();
+    }
+}
+
+/// Calls `work` with the texts of a second, which are made once.
+fn with_dates(second: u64, work: impl FnOnce(&Dates)) {
+    thread_local! {
+        static DATES: RefCell<Option<Dates>> = const { RefCell::new(None) };
+    }
+    let second = i64::try_from(second).unwrap_or(i64::MAX);
+    DATES.with_borrow_mut(|cached| match cached {
+        Some(dates) if dates.second == second => work(dates),
+        _ => work(cached.insert(Dates::new(second))),
+    });
+}
