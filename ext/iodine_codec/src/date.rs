@@ -73,6 +73,12 @@ impl Stamp {
     const EMPTY: Stamp = Stamp { text: [0; Stamp::CAPACITY], length: 0 };
 }
 
+impl std::fmt::Debug for Stamp {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.escape_ascii().fmt(f)
+    }
+}
+
 impl Deref for Stamp {
     type Target = [u8];
 

@@ -4,6 +4,7 @@ use crate::conn::Shared;
 use crate::log::Destination;
 use iodine_codec::access_log::{Dates, Entry, Format};
 use iodine_codec::http::{RequestHead, Scheme, request_id};
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -39,14 +40,18 @@ impl Answered<'_> {
         if self.conn.service().http.log.is_none() {
             return;
         }
-        let mut lines = Lines::default();
-        lines.begin();
-        lines.add(self);
-        lines.end();
+        thread_local! {
+            static LINES: RefCell<Lines> = RefCell::default();
+        }
+        LINES.with_borrow_mut(|lines| {
+            lines.begin();
+            lines.add(self);
+            lines.end();
+        });
     }
 }
 
-/// Lines that are written in one go. Their memory stays for the next ones.
+/// Lines that are written in one go. Their memory stays for the next ones, and so do the texts of the last second.
 #[derive(Debug)]
 pub struct Lines {
     text: Vec<u8>,
@@ -54,11 +59,13 @@ pub struct Lines {
     destination: Destination,
     /// What the clock of the day says at an instant.
     now: (Duration, Instant),
+    dates: Dates,
 }
 
 impl Default for Lines {
     fn default() -> Lines {
-        Lines { text: Vec::new(), destination: Destination::Stderr, now: (Duration::ZERO, Instant::now()) }
+        let now = (Duration::ZERO, Instant::now());
+        Lines { text: Vec::new(), destination: Destination::Stderr, now, dates: Dates::new(0) }
     }
 }
 
@@ -77,24 +84,25 @@ impl Lines {
             self.end();
             self.destination = destination.clone();
         }
-        let forwarded = answered.head.and_then(|head| answered.conn.forwarded(head)).unwrap_or_default();
-        let named = forwarded.client.map(|client| client.to_string());
+        let (client, scheme) = asked_by(answered);
         let (day, instant) = self.now;
         let time = day.saturating_sub(instant.saturating_duration_since(answered.at));
-        with_dates(time.as_secs(), |dates| {
-            let entry = Entry {
-                client: named.as_deref().unwrap_or(answered.conn.peer_text()),
-                head: answered.head,
-                scheme: forwarded.scheme.unwrap_or(Scheme::Http),
-                request_id: answered.head.filter(|_| http.request_id).and_then(request_id::of),
-                dates,
-                micros_of_second: time.subsec_micros(),
-                status: answered.status,
-                bytes: answered.bytes,
-                duration: answered.at.saturating_duration_since(answered.started),
-            };
-            format.write(&mut self.text, &entry);
-        });
+        let second = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+        if self.dates.second != second {
+            self.dates = Dates::new(second);
+        }
+        let entry = Entry {
+            client: &client,
+            head: answered.head,
+            scheme,
+            request_id: answered.head.filter(|_| http.request_id).and_then(request_id::of),
+            dates: &self.dates,
+            micros_of_second: time.subsec_micros(),
+            status: answered.status,
+            bytes: answered.bytes,
+            duration: answered.at.saturating_duration_since(answered.started),
+        };
+        format.write(&mut self.text, &entry);
     }
 
     /// Hands over what was added.
@@ -104,14 +112,15 @@ impl Lines {
     }
 }
 
-/// Calls `work` with the texts of a second, which are made once.
-fn with_dates(second: u64, work: impl FnOnce(&Dates)) {
-    thread_local! {
-        static DATES: RefCell<Option<Dates>> = const { RefCell::new(None) };
+/// Who asked, and how, by the word of trusted proxies.
+fn asked_by<'a>(answered: &'a Answered<'_>) -> (Cow<'a, str>, Scheme) {
+    let conn = answered.conn;
+    match answered.head.filter(|_| conn.is_trusted()).and_then(|head| conn.forwarded(head)) {
+        None => (Cow::Borrowed(conn.peer_text()), Scheme::Http),
+        Some(told) => {
+            let client =
+                told.client.map_or(Cow::Borrowed(conn.peer_text()), |client| client.to_string().into());
+            (client, told.scheme.unwrap_or(Scheme::Http))
+        }
     }
-    let second = i64::try_from(second).unwrap_or(i64::MAX);
-    DATES.with_borrow_mut(|cached| match cached {
-        Some(dates) if dates.second == second => work(dates),
-        _ => work(cached.insert(Dates::new(second))),
-    });
 }

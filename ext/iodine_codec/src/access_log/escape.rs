@@ -2,36 +2,77 @@
 
 /// Appends `text` with `\xHH` in place of quotes, backslashes, control and high bytes, and of `stop`, which is the byte
 /// behind the field.
-pub(super) fn quoted(out: &mut Vec<u8>, mut rest: &[u8], stop: u8) {
-    while let Some(at) = rest.iter().position(|&byte| !PLAIN[usize::from(byte)] || byte == stop) {
-        let (plain, special) = rest.split_at(at);
+pub(super) fn quoted(out: &mut Vec<u8>, text: &[u8], stop: u8) {
+    let mut rest = text;
+    loop {
+        let (plain, special) = split_plain(rest, stop);
         out.extend_from_slice(plain);
-        let Some((&byte, after)) = special.split_first() else { break };
+        let Some((&byte, after)) = special.split_first() else { return };
         out.extend_from_slice(&[b'\\', b'x', upper_digit(byte >> 4), upper_digit(byte & 15)]);
         rest = after;
     }
-    out.extend_from_slice(rest);
 }
 
 /// Appends `text` as a JSON string, its quotes included (RFC 8259 section 7). What is no UTF-8 becomes U+FFFD. C1 control
 /// characters and DEL are escaped, too: a terminal may obey them.
-pub(super) fn json(out: &mut Vec<u8>, mut rest: &[u8]) {
+pub(super) fn json(out: &mut Vec<u8>, text: &[u8]) {
     out.push(b'"');
-    while let Some(at) = rest.iter().position(|&byte| !PLAIN[usize::from(byte)]) {
-        let (plain, special) = rest.split_at(at);
+    let mut rest = text;
+    loop {
+        let (plain, special) = split_plain(rest, b'"');
         out.extend_from_slice(plain);
         let high = special.iter().position(u8::is_ascii).unwrap_or(special.len());
         let (high, after) = special.split_at(high);
-        rest = after;
-        if !high.is_empty() {
-            json_high(out, high);
-        } else if let Some((&byte, after)) = after.split_first() {
+        json_high(out, high);
+        let Some((&byte, after)) = after.split_first() else { break };
+        if high.is_empty() {
             json_special(out, u16::from(byte));
             rest = after;
+        } else {
+            rest = special.get(high.len()..).unwrap_or_default();
         }
     }
-    out.extend_from_slice(rest);
     out.push(b'"');
+}
+
+/// The bytes up to the first that does not stand for itself, and the rest. Most texts have none, so eight bytes are looked
+/// at together.
+#[inline]
+fn split_plain(text: &[u8], stop: u8) -> (&[u8], &[u8]) {
+    let mut at = 0usize;
+    let mut rest = text;
+    while let Some((word, behind)) = rest.split_first_chunk() {
+        if !is_all_plain(*word, stop) {
+            break;
+        }
+        at = at.saturating_add(word.len());
+        rest = behind;
+    }
+    // The last few are looked at once more along with those before them.
+    if rest.len() < 8 && text.last_chunk().is_some_and(|word| is_all_plain(*word, stop)) {
+        return (text, b"");
+    }
+    let more = rest.iter().position(|&byte| !is_plain(byte, stop)).unwrap_or(rest.len());
+    text.split_at(at.saturating_add(more))
+}
+
+/// Printable ASCII but for quotes, backslashes and `stop`.
+#[inline]
+fn is_plain(byte: u8, stop: u8) -> bool {
+    (b' '..=b'~').contains(&byte) && byte != b'"' && byte != b'\\' && byte != stop
+}
+
+/// Whether each byte is plain. No subtraction borrows from the next byte then, and no high bit is set; the first byte that
+/// is not plain sets its own. (A `stop` beyond ASCII sets them all: the bytes are then looked at one by one.)
+#[inline]
+fn is_all_plain(bytes: [u8; 8], stop: u8) -> bool {
+    const ONES: u64 = u64::from_le_bytes([1; 8]);
+    const HIGH: u64 = u64::from_le_bytes([0x80; 8]);
+    let word = u64::from_le_bytes(bytes);
+    let each = |byte: u8| ONES.wrapping_mul(u64::from(byte));
+    let equal = |byte: u8| (word ^ each(byte)).wrapping_sub(ONES);
+    let control = word.wrapping_sub(each(b' '));
+    (word | control | equal(0x7f) | equal(b'"') | equal(b'\\') | equal(stop)) & HIGH == 0
 }
 
 /// A run of bytes that are not ASCII.
@@ -68,17 +109,6 @@ fn upper_digit(nibble: u8) -> u8 {
     }
 }
 
-/// Bytes that stand for themselves everywhere: printable ASCII but for quotes and backslashes.
-const PLAIN: [bool; 256] = {
-    let mut table = [false; 256];
-    let mut byte = b' ';
-    while byte <= b'~' {
-        table[byte as usize] = byte != b'"' && byte != b'\\';
-        byte += 1;
-    }
-    table
-};
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -96,6 +126,22 @@ mod tests {
     }
 
     #[test]
+    fn every_byte_at_every_place() {
+        for length in 0..20 {
+            for at in 0..length {
+                for byte in 0..=255u8 {
+                    for stop in [0, b' ', b'a', b'~', 0xc3] {
+                        let mut text = vec![b'a'; length];
+                        text[at] = byte;
+                        let plain = text.iter().take_while(|&&byte| is_plain(byte, stop)).count();
+                        assert_eq!(split_plain(&text, stop).0.len(), plain, "{} {stop}", text.escape_ascii());
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
     fn quoted_bytes() {
         for (text, stop, expected) in [
             (&b""[..], 0, ""),
@@ -104,6 +150,12 @@ mod tests {
             (b"a\"b\\c", 0, "a\\x22b\\x5Cc"),
             (b"\x1b[1m\xc3\xa4\x7f\r\n\0", 0, "\\x1B[1m\\xC3\\xA4\\x7F\\x0D\\x0A\\x00"),
             (b"|a|", b'|', "\\x7Ca\\x7C"),
+            (
+                b"0123456789abcdef0123456789abcd\"f0123456789abcdef",
+                0,
+                "0123456789abcdef0123456789abcd\\x22f0123456789abcdef",
+            ),
+            (b"0123456789abcde~\x7f", b'f', "0123456789abcde~\\x7F"),
         ] {
             assert_eq!(quoted_text(text, stop), expected, "{}", text.escape_ascii());
         }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use template::Field;
 
 /// What a line can tell of an answer.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct Entry<'a> {
     /// The client's address, or the path of the Unix socket that it came by.
     pub client: &'a str,
@@ -37,7 +37,7 @@ pub struct Entry<'a> {
 }
 
 /// The texts of a second. They cost more than the rest of a line, so a second's are made once.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct Dates {
     /// The second, since 1970.
     pub second: i64,
@@ -166,30 +166,19 @@ fn write_iodine(out: &mut Vec<u8>, entry: &Entry<'_>) {
 /// The keys are always the same and in this order, but for the request's id, which is there when there is one. What is not
 /// known is null.
 fn write_json(out: &mut Vec<u8>, entry: &Entry<'_>) {
-    let head = entry.head;
     out.extend_from_slice(b"{\"time\":\"");
     entry.write_time(out);
-    out.extend_from_slice(b"\",\"client\":");
-    escape::json(out, entry.client.as_bytes());
-    for (key, value) in [
-        (&b",\"method\":"[..], head.map(RequestHead::method)),
-        (b",\"scheme\":", head.map(|_| entry.scheme.as_str().as_bytes())),
-        (b",\"host\":", head.and_then(RequestHead::host)),
-        (b",\"path\":", head.map(RequestHead::path)),
-        (b",\"query\":", head.map(RequestHead::query)),
-        (b",\"version\":", head.map(|head| head.version().as_str().as_bytes())),
-        (b",\"referer\":", entry.header("referer")),
-        (b",\"user_agent\":", entry.header("user-agent")),
-    ] {
-        out.extend_from_slice(key);
-        match value {
-            Some(value) => escape::json(out, value),
-            None => out.extend_from_slice(b"null"),
-        }
-    }
-    if let Some(id) = entry.request_id {
-        out.extend_from_slice(b",\"request_id\":");
-        escape::json(out, id);
+    write_member(out, b"\",\"client\":", Some(entry.client.as_bytes()));
+    write_member(out, b",\"method\":", entry.head.map(RequestHead::method));
+    write_member(out, b",\"scheme\":", entry.head.map(|_| entry.scheme.as_str().as_bytes()));
+    write_member(out, b",\"host\":", entry.head.and_then(RequestHead::host));
+    write_member(out, b",\"path\":", entry.head.map(RequestHead::path));
+    write_member(out, b",\"query\":", entry.head.map(RequestHead::query));
+    write_member(out, b",\"version\":", entry.head.map(|head| head.version().as_str().as_bytes()));
+    write_member(out, b",\"referer\":", entry.header("referer"));
+    write_member(out, b",\"user_agent\":", entry.header("user-agent"));
+    if entry.request_id.is_some() {
+        write_member(out, b",\"request_id\":", entry.request_id);
     }
     out.extend_from_slice(b",\"status\":");
     number(out, u64::from(entry.status));
@@ -198,6 +187,15 @@ fn write_json(out: &mut Vec<u8>, entry: &Entry<'_>) {
     out.extend_from_slice(b",\"duration_us\":");
     number(out, entry.micros());
     out.extend_from_slice(b"}\n");
+}
+
+/// `before` ends with the key.
+fn write_member(out: &mut Vec<u8>, before: &[u8], value: Option<&[u8]>) {
+    out.extend_from_slice(before);
+    match value {
+        Some(value) => escape::json(out, value),
+        None => out.extend_from_slice(b"null"),
+    }
 }
 
 fn number(out: &mut Vec<u8>, value: u64) {
