@@ -9,8 +9,9 @@ use crate::conn::{Closing, ConnId, Flushed};
 use crate::job::{Job, Request as RequestJob};
 use crate::log::{self, Level};
 use crate::overload::refusal;
-use iodine_codec::http::Version;
+use iodine_codec::http::{RequestHead, Version};
 use iodine_codec::http1::{BodyLength, Rejection, Request, RequestFacts, Step};
+use std::time::Instant;
 
 /// Requests of one connection that may be under way at a time; a client that pipelines more waits.
 const PIPELINE: u32 = 32;
@@ -294,6 +295,21 @@ impl Reactor {
         self.answer_refused(id, status);
     }
 
+    /// The head of the request that is being refused, if there is one, and when it had arrived.
+    fn refused_head(&mut self, id: ConnId) -> (Option<Box<RequestHead>>, Instant) {
+        let now = self.now;
+        let Some(conn) = self.conn(id) else { return (None, now) };
+        if let Some(message) = conn.message.take() {
+            return (Some(Box::new(message.head)), message.started);
+        }
+        let Some(mut head) = conn.decoder.take_refused_head() else { return (None, now) };
+        if conn.shared().service().http.request_id {
+            let trusted = conn.shared().is_trusted();
+            self.identify(&mut head, trusted);
+        }
+        (Some(head), now)
+    }
+
     /// As [`Reactor::refuse_request`], without a word in the log but the line of the answer.
     fn answer_refused(&mut self, id: ConnId, status: u16) {
         let now = self.now;
@@ -313,15 +329,15 @@ impl Reactor {
             None => (Version::Http11, conn.decoder.is_head()),
         };
         let facts = RequestFacts { version, keep_alive: false, head: is_head };
-        let reply = crate::static_files::refusal(&shared.service().http, facts, status, true);
+        let http = &shared.service().http;
+        let reply = crate::static_files::refusal(http, facts, status, true);
         let (mut answer, bytes) = (reply.head, reply.length);
-        let message = conn.message.as_ref();
-        let (head, started) =
-            (message.map(|message| &message.head), message.map_or(now, |message| message.started));
-        if let Some(head) = head {
-            shared.service().http.announce(&mut answer, head);
+        let (head, started) = self.refused_head(id);
+        if let Some(head) = &head {
+            http.announce(&mut answer, head);
         }
-        Answered { conn: &shared, head, status, bytes, started, at: now }.log();
+        Answered { conn: &shared, head: head.as_deref(), status, bytes, started, at: now }.log();
+        let Some(conn) = self.conn(id) else { return };
         conn.finished = true;
         conn.message = None;
         conn.backlog = Vec::new();
