@@ -8,6 +8,9 @@ use std::borrow::Cow;
 use std::cell::RefCell;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+/// Bytes of lines that are handed over before there are more of them, and the memory that stays.
+const LARGE: usize = 64 * 1024;
+
 /// The request log of a listener.
 #[derive(Clone, Debug)]
 pub struct AccessLog {
@@ -80,7 +83,7 @@ impl Lines {
     pub fn add(&mut self, answered: &Answered<'_>) {
         let http = &answered.conn.service().http;
         let Some(AccessLog { format, destination }) = &http.log else { return };
-        if !self.destination.is(destination) {
+        if !self.destination.is(destination) || self.text.len() > LARGE {
             self.end();
             self.destination = destination.clone();
         }
@@ -109,6 +112,7 @@ impl Lines {
     pub fn end(&mut self) {
         self.destination.write(&self.text);
         self.text.clear();
+        self.text.shrink_to(LARGE);
     }
 }
 

@@ -372,3 +372,73 @@ fn is_ready(fd: &BorrowedFd<'_>, limit: &Timespec) -> bool {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::Writer;
+
+    fn read(path: &Path) -> String {
+        std::fs::read_to_string(path).unwrap_or_default()
+    }
+
+    #[test]
+    fn a_file_is_opened_anew_by_its_path() {
+        let folder = tempfile::tempdir().unwrap();
+        let [path, old] = ["log", "old"].map(|name| folder.path().join(name));
+        let file = Destination::file(&path).unwrap();
+        assert!(are_files_open());
+        assert!(file.is(&Destination::file(&path).unwrap()), "who names it again shares it");
+        assert!(!file.is(&Destination::Stderr));
+        file.write(b"one\n");
+        std::fs::rename(&path, &old).unwrap();
+        file.write(b"two\n");
+        reopen_files();
+        file.write(b"three\n");
+        assert_eq!((read(&old).as_str(), read(&path).as_str()), ("one\ntwo\n", "three\n"));
+    }
+
+    #[test]
+    fn a_writer_writes_what_waits_before_it_ends() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let file = Destination::file(&path).unwrap();
+        let mut writer = Writer::default();
+        writer.add(file.clone()).unwrap();
+        writer.add(file.clone()).unwrap();
+        (0..100).for_each(|number| file.write(format!("{number}\n").as_bytes()));
+        drop(writer);
+        assert_eq!(read(&path).lines().count(), 100);
+        file.write(b"directly\n");
+        assert!(read(&path).ends_with("99\ndirectly\n"));
+    }
+
+    #[test]
+    fn what_can_not_be_opened_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(Destination::file(folder.path()).is_err());
+        assert!(Destination::file(&folder.path().join("none/log")).is_err());
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_pipe_that_nobody_reads_costs_lines_and_the_next_one_is_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pipe");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &path, Mode::RUSR | Mode::WUSR).unwrap();
+        assert!(Destination::file(&path).is_err(), "nobody would read it");
+        let reader = std::fs::File::options().read(true).write(true).open(&path).unwrap();
+        let pipe = Destination::file(&path).unwrap();
+        let line = [&[b'x'; 5_999][..], b"\n"].concat();
+        (0..20).for_each(|_| pipe.write(&line));
+        let sink = pipe.sink();
+        assert!(sink.stalled.load(Relaxed) && sink.dropped.load(Relaxed) > 0);
+        let mut taken = vec![0; 1 << 20];
+        let count = rustix::io::read(&reader, &mut taken).unwrap();
+        pipe.write(b"whole\n");
+        let more = rustix::io::read(&reader, &mut taken[count..]).unwrap();
+        let text = String::from_utf8(taken[..count + more].to_vec()).unwrap();
+        assert!(text.ends_with("\nwhole\n"), "{} bytes", text.len());
+        assert_eq!(sink.dropped.load(Relaxed), 0, "they were told of");
+    }
+}
