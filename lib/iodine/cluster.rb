@@ -36,6 +36,7 @@ module Iodine
         @server.lead(self)
         Base.start_master(@slots.size)
         Tasks.hand_over(keep: true)
+        Connecting.hand_over
         @size.times { spawn_worker unless @server.stopping? }
         look_after until @server.stopping?
         shut_down

@@ -93,9 +93,10 @@ module Iodine
     # @api private
     module Listening
       # Settings that fall back to the defaults of the process.
-      SHARED = [*%i[address max_body max_client_body max_header_count max_headers max_line max_msg ping port
+      SHARED = [*%i[address max_body max_client_body max_header_count max_headers max_line port
                     timeout tls head_timeout body_timeout write_timeout linger_timeout max_queue queue_timeout
-                    body_memory early_hints], *PublicFolder::SETTINGS, *Proxies::SETTINGS, *RequestLog::SETTINGS].freeze
+                    body_memory early_hints], *PublicFolder::SETTINGS, *Proxies::SETTINGS, *RequestLog::SETTINGS,
+                *RealTime::SETTINGS].freeze
       MIB = 1024 * 1024
       KIB = 1024
       # A negative `max_headers` lifts the limit, as far as a head can be addressed.
@@ -115,10 +116,10 @@ module Iodine
 
           settings = with_defaults(given)
           Limits.check(settings)
-          handler = handler_of(given, block, settings[:public])
           place = Place.new(settings)
+          settings[:raw] = raw?(settings, place)
+          handler = handler_of(given, block, settings[:raw] ? nil : settings[:public])
           Limits.ask(settings)
-          check_service(settings, place)
           check_tls(settings)
           bind(handler, place, settings)
           handler
@@ -155,16 +156,15 @@ module Iodine
           handler
         end
 
-        def check_service(settings, place)
+        # Whether the handler has connections from their first byte on, without HTTP.
+        def raw?(settings, place)
           service = place.scheme || settings[:service]
           name = service.to_s.downcase
-          return if HTTP.include?(name)
-
+          return false if HTTP.include?(name)
+          return true if service.nil? || RAW.include?(name)
           raise "TLS is not available in this version yet (service #{name})." if SECURE.include?(name)
-          raw = service.nil? || RAW.include?(name)
-          raise "raw TCP services are not available in this version yet; use service: :http." if raw
 
-          raise ArgumentError, "unknown service #{service.inspect}; known are http and ws."
+          raise ArgumentError, "unknown service #{service.inspect}; known are http, ws, raw, tcp and unix."
         end
 
         def check_tls(settings)
@@ -175,8 +175,8 @@ module Iodine
           path = place.path && File.expand_path(place.path)
           files = PublicFolder.options(settings)
           options = limits(settings).merge(files, Proxies.options(settings), RequestLog.options(settings),
-                                           mode: place.mode, files_only: !app)
-          bound = Base.listen_http(app, place.host, place.port || 0, path, options)
+                                           RealTime.options(settings), mode: place.mode, files_only: !app, raw: settings[:raw])
+          bound = Base.listen(app, place.host, place.port || 0, path, options)
           @listeners.concat(bound)
           close_at_exit if path
           Server.current&.hear_of_logs

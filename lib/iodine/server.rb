@@ -162,6 +162,7 @@ module Iodine
         @bell = IO.for_fd(Base.notice_descriptor, autoclose: false)
         Server.worker = true
         Tasks.hand_over(keep: !slot.nil?)
+        slot ? Connecting.forget : Connecting.hand_over
         @thread_count.times { @threads << app_thread }
         Base.expect_threads(@thread_count)
         Base.say_ready

@@ -4,7 +4,7 @@
 //! many answers have gathered and more jobs wait, the reactor writes them meanwhile on another core.
 
 use crate::rack::{self, Callbacks, Outcome, answer_request, report_error};
-use crate::{api, fork, gvl, process, roots};
+use crate::{api, fork, gvl, process, realtime, roots};
 use iodine_codec::http::RequestHead;
 use iodine_core::access_log::Lines;
 use iodine_core::command::{Command, Handle};
@@ -27,6 +27,7 @@ const CHECK_EVERY: usize = 64;
 /// Runs jobs until the queue ends. Returns an error only to let the thread die of it.
 pub fn work(ruby: &Ruby) -> Result<(), Error> {
     let Some(handle) = process::handle() else { return Ok(()) };
+    realtime::set_in_batch(true);
     let mut thread = handle.jobs().enter();
     let mut runner = Runner { handle, answered: Vec::new(), lines: Lines::default(), killed: None };
     let interrupter = thread.interrupter();
@@ -146,6 +147,11 @@ impl Runner {
                 }
             }
             Job::Forget(root) => roots::release(root),
+            Job::Events(conn) => self.run_events(ruby, &conn),
+            Job::Deliver(subscription) => {
+                let death = realtime::run_deliveries(&subscription, self.handle.jobs());
+                self.killed = death.or(self.killed.take());
+            }
             Job::Idle => self.call(api::base_module, "run_idle_blocks"),
         }
     }
@@ -170,6 +176,7 @@ impl Runner {
             let job = match outcome {
                 Outcome::Answer(answer) => conn.answer(answer, now),
                 Outcome::Produced(job) => job,
+                Outcome::Upgraded => Some(Job::Events(conn.clone())),
                 Outcome::Nothing => return self.call_back(callbacks, error),
             };
             if let (true, Some(head)) = (conn.service().http.log.is_some(), head) {
@@ -181,8 +188,11 @@ impl Runner {
                 self.hand_over();
                 self.call_back(callbacks, error);
             }
-            // A lane holds requests only.
-            let Some(Job::Request(request)) = job else { break };
+            let request = match job {
+                Some(Job::Request(request)) => request,
+                Some(Job::Events(conn)) => return self.run_events(ruby, &conn),
+                _ => break,
+            };
             // The reactor knows nothing of what waits in a lane: it has to look, in case this one is slow.
             if self.handle.jobs().is_quick() {
                 self.handle.watch()
@@ -190,6 +200,15 @@ impl Runner {
                 self.hand_over()
             }
             next = Some(request);
+        }
+    }
+
+    /// The events of a real-time connection that wait.
+    fn run_events(&mut self, ruby: &Ruby, conn: &ConnHandle) {
+        match catch_unwind(AssertUnwindSafe(|| realtime::run_events(ruby, conn))) {
+            Ok(death) => self.killed = death.or(self.killed.take()),
+            // As with a request: a panic of ours costs one connection.
+            Err(_) => conn.abort(),
         }
     }
 

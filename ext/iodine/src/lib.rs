@@ -14,6 +14,7 @@ mod json;
 mod mustache;
 mod process;
 mod rack;
+mod realtime;
 mod roots;
 
 #[cfg(feature = "mimalloc")]
@@ -25,6 +26,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn init(ruby: &magnus::Ruby) -> Result<(), magnus::Error> {
     roots::init();
     rack::init(ruby)?;
+    realtime::init(ruby)?;
     mustache::init(ruby)?;
     api::init(ruby)
 }

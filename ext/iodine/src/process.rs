@@ -3,6 +3,7 @@
 //! Everything here is called with the GVL, and the lock is never held across a call into Ruby or a wait, so that a fork
 //! finds it open.
 
+use crate::realtime::subscriptions;
 use crate::{gvl, roots};
 use iodine_core::command::{Command, Handle};
 use iodine_core::link::Link;
@@ -79,6 +80,11 @@ pub fn handle() -> Option<Handle> {
     lock().handle.clone()
 }
 
+/// Whether the reactor of this process has a thread of its own.
+pub fn has_reactor_thread() -> bool {
+    matches!(lock().role, Role::Worker { .. })
+}
+
 /// Starts serving in this process. A forked worker names its `slot`, and lets go of all that was the master's.
 pub fn start_worker(slot: Option<usize>, mut config: ReactorConfig) -> io::Result<()> {
     let mut state = lock();
@@ -101,6 +107,7 @@ pub fn start_worker(slot: Option<usize>, mut config: ReactorConfig) -> io::Resul
     if let Some(link) = link {
         reactor.follow(link)?;
     }
+    subscriptions::announce(reactor.handle());
     state.handle = Some(reactor.handle().clone());
     let log = Writer::start(state.listeners.iter().filter_map(|listener| log_of(listener)))?;
     let thread = std::thread::Builder::new().name("iodine-reactor".into()).spawn(move || reactor.run())?;
@@ -131,6 +138,7 @@ pub fn stop_worker() {
 pub fn start_master(slots: usize) -> io::Result<()> {
     let mut state = lock();
     let reactor = Reactor::new(ReactorConfig::default())?;
+    subscriptions::announce(reactor.handle());
     state.board = Some(Board::new(slots)?);
     state.handle = Some(reactor.handle().clone());
     state.role = Role::Master(Box::new(Master { reactor, events: Events::with_capacity(64) }));

@@ -1,12 +1,16 @@
-//! Bytes become values and values become bytes: everything of HTTP that can be decided without a socket.
+//! Bytes become values and values become bytes: everything of HTTP and WebSocket that can be decided without
+//! a socket.
 //!
 //! This crate knows no socket, no clock (the date is an argument), no thread and no Ruby. What is hard to get right
 //! lives here, because here it can be tested from tables, cut at every byte and fuzzed.
 //!
 //! - [`http`]: meanings that every version of HTTP shares: heads, statuses, authorities, forwarded schemes.
 //! - [`http1`]: the bytes of HTTP/1: the request decoder, the response encoder and the chunked coding.
+//! - [`websocket`]: both ends of RFC 6455: handshakes, frames, messages, compression.
+//! - [`sse`]: the event stream that browsers read.
 //! - [`json`]: JSON, told value by value.
 //! - [`url`], [`date`]: percent-encoding undone, and dates as protocols write them.
+//! - [`glob`]: patterns of channel names.
 //! - [`mustache`]: templates, compiled and rendered.
 //! - [`proxy_protocol`]: what a load balancer says before the first byte.
 //! - [`access_log`]: the line written for each answered request, in several formats.
@@ -19,10 +23,13 @@
 pub mod access_log;
 pub mod check;
 pub mod date;
+pub mod glob;
 mod hex;
 pub mod http;
 pub mod http1;
 pub mod json;
 pub mod mustache;
 pub mod proxy_protocol;
+pub mod sse;
 pub mod url;
+pub mod websocket;

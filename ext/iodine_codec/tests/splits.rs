@@ -111,6 +111,7 @@ impl Meant {
                 body: length,
                 keep_alive: !self.close,
                 expect_continue: false,
+                upgrade: false,
             },
         };
         let body = (!body.is_empty()).then_some(Event::Body(body));

@@ -1,10 +1,12 @@
 //! `Command`: all that anyone ever asks of the reactor, and the [`Handle`] by which they ask.
 
 use crate::conn::{ConnHandle, ConnId};
+use crate::hub::{Message, Subscription};
 use crate::job::Root;
 use crate::link::Link;
 use crate::listener::Listener;
 use crate::notice::Notices;
+use crate::outgoing::{Attached, Outgoing};
 use crate::overload::Overload;
 use crate::producer::HOLD;
 use crate::queue::JobQueue;
@@ -39,6 +41,20 @@ pub enum Command {
     Linger(ConnId),
     /// The connection's socket is closed or given away.
     Closed(ConnId),
+    /// A real-time connection has said its goodbye: it is closed before long, whatever the peer does.
+    CloseSoon(ConnId),
+    /// The timeout of a real-time connection was changed.
+    Look(ConnId),
+    /// Make a connection.
+    Connect(Box<Outgoing>),
+    /// Take over a socket of the application's.
+    Attach(Box<Attached>),
+    /// From here on the subscription hears what is published.
+    Subscribe(Arc<Subscription>),
+    /// It hears nothing more.
+    Unsubscribe(Arc<Subscription>),
+    /// To all in this process that hear its channel.
+    Publish(Arc<Message>),
     /// Jobs may be pushed again after the queue was full.
     QueueHasRoom,
     /// Serve a listener.

@@ -2,10 +2,12 @@
 
 use crate::access_log::AccessLog;
 use crate::job::Root;
+use crate::realtime::SlowConsumer;
 use crate::static_files::StaticFiles;
 use crate::sys::Board;
 use iodine_codec::http::{RequestHead, Trust, request_id};
 use iodine_codec::http1::Limits;
+use iodine_codec::websocket::DeflateConfig;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,10 +16,21 @@ use std::time::Duration;
 pub struct Service {
     /// The application, as the bridge knows it.
     pub app: Root,
+    /// Whether connections begin with HTTP; else the application has them from their first byte on.
+    pub raw: bool,
     /// How HTTP is spoken here.
     pub http: HttpConfig,
+    /// How real-time connections are kept.
+    pub realtime: RealtimeConfig,
     /// The port that requests without one in `Host` are taken to mean; `None` for Unix sockets.
     pub port: Option<u16>,
+}
+
+impl Service {
+    /// An application over HTTP, with the usual settings for the rest.
+    pub fn http(app: Root, http: HttpConfig, port: Option<u16>) -> Service {
+        Service { app, raw: false, http, realtime: RealtimeConfig::default(), port }
+    }
 }
 
 /// How HTTP is spoken by one listener.
@@ -67,6 +80,33 @@ impl HttpConfig {
     pub fn announce(&self, answer: &mut Vec<u8>, head: &RequestHead) {
         if let Some(id) = request_id::of(head).filter(|_| self.request_id && self.request_id_response) {
             request_id::announce(answer, id);
+        }
+    }
+}
+
+/// How real-time connections are kept.
+#[derive(Clone, Debug)]
+pub struct RealtimeConfig {
+    /// Silence after which a WebSocket or SSE connection is sent a ping; zero is never.
+    pub ping: Duration,
+    /// The largest message of a WebSocket that is taken, in bytes, as it is after decompression.
+    pub max_message: usize,
+    /// Bytes that may wait to be written to one connection, beyond a first message.
+    pub max_backlog: usize,
+    /// What becomes of what is more.
+    pub slow_consumer: SlowConsumer,
+    /// How WebSockets are compressed; `None` is not at all.
+    pub deflate: Option<DeflateConfig>,
+}
+
+impl Default for RealtimeConfig {
+    fn default() -> RealtimeConfig {
+        RealtimeConfig {
+            ping: Duration::from_secs(40),
+            max_message: 256 * 1024,
+            max_backlog: 64 * 1024 * 1024,
+            slow_consumer: SlowConsumer::default(),
+            deflate: None,
         }
     }
 }

@@ -8,6 +8,7 @@ use crate::config::Service;
 use crate::job::Job;
 use crate::outbox::{Outbox, Piece};
 use crate::producer::Producing;
+use crate::realtime::{Realtime, Upgrade};
 use crate::stream::{Moved, Stream};
 use crossbeam_utils::sync::Unparker;
 use iodine_codec::http::RequestHead;
@@ -113,6 +114,10 @@ pub struct Io {
     pub(crate) waiting: Vec<Unparker>,
     /// Whether the reactor was asked to write, or waits for the socket to take more.
     pub(crate) write_asked: bool,
+    /// What it is since it left HTTP.
+    pub(crate) realtime: Option<Box<Realtime>>,
+    /// For the reactor to learn that it has.
+    pub(crate) switch: Option<Box<Upgrade>>,
 }
 
 /// What is to become of the connection once the outbox is empty.
@@ -168,10 +173,10 @@ impl Shared {
         peer: Peer,
         service: Arc<Service>,
         handle: Handle,
-        stream: Stream,
+        stream: Option<Stream>,
     ) -> Shared {
         let io = Io {
-            stream: Some(stream),
+            stream,
             outbox: Outbox::default(),
             lane: VecDeque::new(),
             in_flight: 0,
@@ -185,6 +190,8 @@ impl Shared {
             producing: None,
             waiting: Vec::new(),
             write_asked: false,
+            realtime: None,
+            switch: None,
         };
         let peer_text = peer.to_string().into();
         let trusted = service.http.trust.covers(peer.ip());
@@ -282,7 +289,7 @@ impl Shared {
     }
 
     /// Writes what waits. For app threads (without the GVL) and the reactor alike.
-    pub fn flush(&self) -> Flushed {
+    pub fn flush(self: &ConnHandle) -> Flushed {
         let mut io = self.lock();
         let flushed = io.flush();
         let stream = if flushed == Flushed::Closed { io.close() } else { None };
@@ -291,13 +298,20 @@ impl Shared {
             io.resume_at = None;
         }
         let linger = flushed == Flushed::Empty && io.closing == Closing::Linger && io.in_flight == 0;
+        let realtime = io.realtime.as_ref().map(|realtime| realtime.is_closing());
         drop(io);
         match flushed {
             Flushed::Blocked => self.handle.send(Command::Blocked(self.id)),
             Flushed::More => self.handle.send(Command::WriteOn(self.id)),
+            // The application waits to hear of it.
+            Flushed::Closed if realtime.is_some() => self.handle.send(Command::Closed(self.id)),
             Flushed::Closed => self.handle.send_lazily(Command::Closed(self.id)),
             Flushed::Empty if linger => self.handle.send(Command::Linger(self.id)),
-            Flushed::Empty => {}
+            Flushed::Empty => match realtime {
+                Some(true) => self.handle.send(Command::CloseSoon(self.id)),
+                Some(false) => self.note_drained(),
+                None => {}
+            },
         }
         if resume {
             self.handle.send(Command::Resume(self.id));
@@ -415,6 +429,19 @@ impl Io {
         }
     }
 
+    /// It leaves HTTP: requests behind the one that does so are not answered, and nothing about how the connection was to
+    /// go on holds any more.
+    pub(crate) fn forget_requests(&mut self) {
+        self.lane.clear();
+        self.closing = Closing::No;
+        self.client_ends = false;
+    }
+
+    /// Whether so much waits for the callbacks that no more should be read.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.realtime.as_ref().is_some_and(|realtime| realtime.is_full())
+    }
+
     /// Whether so little waits to be written that more requests may be taken.
     pub(crate) fn has_room(&self) -> bool {
         self.outbox.pending() < UNWRITTEN
@@ -453,7 +480,10 @@ impl Io {
             Moved::Broken => Flushed::Closed,
             Moved::Bytes(_) if !self.outbox.is_empty() => Flushed::More,
             Moved::Bytes(_) => match self.closing {
-                Closing::Plain if self.in_flight == 0 => Flushed::Closed,
+                Closing::Plain if self.in_flight == 0 => {
+                    stream.say_end();
+                    Flushed::Closed
+                }
                 Closing::Linger if self.in_flight == 0 => {
                     stream.finish_writing();
                     Flushed::Empty

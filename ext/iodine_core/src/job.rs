@@ -2,8 +2,10 @@
 
 use crate::body::Body;
 use crate::conn::ConnHandle;
+use crate::hub::Subscription;
 use iodine_codec::http::RequestHead;
 use iodine_codec::http1::RequestFacts;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// A retained value of the application (a handler, a block), known here by its number only.
@@ -28,6 +30,11 @@ pub enum Job {
     },
     /// This block will not be called any more: its root is to be released.
     Forget(Root),
+    /// The events of this connection are to be run, [`ConnHandle`]'s `take_events` to `finish_events`. There is at most one
+    /// such job of a connection.
+    Events(ConnHandle),
+    /// The messages that wait for this subscription are to be delivered to its block, in order.
+    Deliver(Arc<Subscription>),
     /// There was something to do, and now there is not: time for the `on_idle` blocks.
     Idle,
 }

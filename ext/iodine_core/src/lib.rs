@@ -11,19 +11,23 @@ pub mod command;
 pub mod config;
 pub mod conn;
 pub mod episode;
+pub mod hub;
 pub mod job;
 pub mod link;
 pub mod listener;
 pub mod log;
 pub mod notice;
 pub mod outbox;
+pub mod outgoing;
 pub mod overload;
 pub mod producer;
 pub mod queue;
 pub mod reactor;
+pub mod realtime;
 pub mod static_files;
 pub mod stream;
 pub mod sys;
+pub mod tls;
 
 pub use access_log::{AccessLog, Answered};
 pub use body::Body;
@@ -38,6 +42,7 @@ pub use producer::{Complaint, Produced, Producer, Room};
 pub use queue::{AppThread, JobQueue};
 pub use reactor::Reactor;
 pub use static_files::StaticFiles;
+pub use tls::{Handshake, Identity, TlsClient, TlsClientConfig};
 
 /// The TLS library in use, for the start-up banner; `None` when built without TLS.
 pub fn tls_library() -> Option<&'static str> {

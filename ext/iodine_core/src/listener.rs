@@ -212,7 +212,7 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     fn service(port: Option<u16>) -> Service {
-        Service { app: 0, http: HttpConfig::default(), port }
+        Service::http(0, HttpConfig::default(), port)
     }
 
     fn tcp(host: Option<&str>, port: u16) -> Result<Vec<Listener>, BindError> {

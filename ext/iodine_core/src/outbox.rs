@@ -20,6 +20,8 @@ pub enum Piece {
     Owned(Vec<u8>),
     /// In memory of somebody else.
     Borrowed(Borrowed),
+    /// In memory that several connections share.
+    Shared(Arc<[u8]>),
     /// In a file.
     File(FilePart),
     /// Several, one behind the other.
@@ -44,6 +46,7 @@ impl Piece {
         match self {
             Piece::Owned(bytes) => Some(bytes),
             Piece::Borrowed(keeper) => Some((**keeper).as_ref()),
+            Piece::Shared(bytes) => Some(bytes),
             Piece::File(_) | Piece::Many(_) => None,
         }
     }
@@ -190,7 +193,7 @@ impl Outbox {
                     total += count;
                     self.advance(count as u64);
                     // A short write means a full socket buffer: the event for more space is on its way.
-                    if count < wanted {
+                    if count < wanted && stream.short_write_fills() {
                         return Moved::WouldBlock;
                     }
                 }

@@ -104,7 +104,7 @@ impl Shared {
     }
 
     /// Lets go of what a producer has held back for long enough.
-    pub(crate) fn release_held(&self, number: u64) {
+    pub(crate) fn release_held(self: &ConnHandle, number: u64) {
         let mut io = self.lock();
         let held = io.producing.as_ref().is_some_and(|it| it.number == number && it.is_held());
         if held {

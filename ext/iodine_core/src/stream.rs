@@ -1,6 +1,7 @@
-//! A connected socket, TCP or Unix, non-blocking. Both kinds are used by the same calls; TLS will be another kind.
+//! A connected socket, TCP or Unix, plain or TLS, non-blocking. All kinds are used by the same calls.
 
 use crate::sys::{Fd, SEND};
+use crate::tls::{Handshake, Tls, TlsClient};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, Shutdown};
 use std::io::IoSlice;
@@ -16,13 +17,19 @@ const SEND_MORE: rustix::net::SendFlags = SEND;
 #[cfg(target_os = "linux")]
 const UNSENT: u32 = 16 * 1024;
 
-/// Bytes of a file that are copied at a time where the system does not send them by itself.
+/// Bytes of a file that are copied at a time where the system does not send them by itself: those of a TLS record.
 const COPIED: usize = 16 * 1024;
 
-/// A connected, non-blocking stream socket.
+/// A connected, non-blocking stream socket. What TLS asks of its user is told in [`crate::tls`].
 #[derive(Debug)]
 pub struct Stream {
-    fd: Fd,
+    kind: Kind,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Plain(Fd),
+    Tls(Box<Tls>),
 }
 
 /// What a read or a write came to. "Would block" is an outcome, not an error.
@@ -39,54 +46,144 @@ pub enum Moved {
 impl Stream {
     /// Takes over a connected, non-blocking socket.
     pub fn new(fd: Fd) -> Stream {
-        Stream { fd }
+        Stream { kind: Kind::Plain(fd) }
+    }
+
+    /// As [`Stream::new`], for a client that speaks TLS to `host`: a name, an address, or nothing when it need not be
+    /// verified. No byte moves before [`Stream::handshake`]. The error is a sentence, and the socket is closed then.
+    pub fn tls_client(fd: Fd, settings: &TlsClient, host: &str) -> Result<Stream, String> {
+        Tls::client(fd, settings, host).map(|tls| Stream { kind: Kind::Tls(Box::new(tls)) })
+    }
+
+    /// Goes on with what comes before the first byte of the application.
+    pub fn handshake(&self) -> Handshake {
+        match &self.kind {
+            Kind::Plain(_) => Handshake::Done,
+            Kind::Tls(tls) => tls.handshake(),
+        }
     }
 
     /// Reads into `buffer`.
     pub fn read(&self, buffer: &mut [u8]) -> Moved {
-        moved(|| rustix::net::recv(&self.fd, &mut *buffer, RecvFlags::empty()).map(|(count, _)| count))
+        match &self.kind {
+            Kind::Plain(fd) => {
+                moved(|| match rustix::net::recv(fd, &mut *buffer, RecvFlags::empty()) {
+                    // The application may have attached a pipe, or a terminal.
+                    Err(Errno::NOTSOCK) => rustix::io::read(fd, &mut *buffer),
+                    read => read.map(|(count, _)| count),
+                })
+            }
+            Kind::Tls(tls) => tls.read(buffer),
+        }
     }
 
     /// Reads into the spare capacity of `buffer`, which must have some.
     pub fn read_spare(&self, buffer: &mut Vec<u8>) -> Moved {
-        moved(|| {
-            rustix::net::recv(&self.fd, rustix::buffer::spare_capacity(buffer), RecvFlags::empty())
-                .map(|(count, _)| count)
-        })
+        match &self.kind {
+            Kind::Plain(fd) => moved(|| {
+                rustix::net::recv(fd, rustix::buffer::spare_capacity(buffer), RecvFlags::empty())
+                    .map(|(count, _)| count)
+            }),
+            Kind::Tls(tls) => tls.read_spare(buffer),
+        }
     }
 
     /// Writes as much of `bytes` as the socket takes.
     pub fn write(&self, bytes: &[u8]) -> Moved {
-        moved(|| rustix::net::send(&self.fd, bytes, SEND))
+        match &self.kind {
+            Kind::Plain(fd) => moved(|| match rustix::net::send(fd, bytes, SEND) {
+                Err(Errno::NOTSOCK) => rustix::io::write(fd, bytes),
+                sent => sent,
+            }),
+            Kind::Tls(tls) => tls.write(bytes),
+        }
     }
 
     /// Writes as much of `slices` as the socket takes.
     pub fn write_slices(&self, slices: &[IoSlice<'_>]) -> Moved {
-        let mut control = SendAncillaryBuffer::default();
-        moved(|| rustix::net::sendmsg(&self.fd, slices, &mut control, SEND))
+        match &self.kind {
+            Kind::Plain(fd) => {
+                let mut control = SendAncillaryBuffer::default();
+                moved(|| match rustix::net::sendmsg(fd, slices, &mut control, SEND) {
+                    Err(Errno::NOTSOCK) => rustix::io::writev(fd, slices),
+                    sent => sent,
+                })
+            }
+            Kind::Tls(tls) => tls.write_slices(slices),
+        }
     }
 
     /// As [`Stream::write_slices`]; more will follow at once, so the system need not send what fills no packet yet.
     pub fn write_slices_of_more(&self, slices: &[IoSlice<'_>]) -> Moved {
-        let mut control = SendAncillaryBuffer::default();
-        moved(|| rustix::net::sendmsg(&self.fd, slices, &mut control, SEND_MORE))
+        match &self.kind {
+            Kind::Plain(fd) => {
+                let mut control = SendAncillaryBuffer::default();
+                moved(|| rustix::net::sendmsg(fd, slices, &mut control, SEND_MORE))
+            }
+            Kind::Tls(tls) => tls.write_slices(slices),
+        }
+    }
+
+    /// Whether a read of less than there was room for has left nothing to read. With TLS it was the rest of a record, and there
+    /// may be others: only [`Moved::WouldBlock`] says that there are none.
+    pub fn short_read_empties(&self) -> bool {
+        matches!(self.kind, Kind::Plain(_))
+    }
+
+    /// Whether a write of less than there was has left no room in the socket. With TLS it was a record.
+    pub fn short_write_fills(&self) -> bool {
+        matches!(self.kind, Kind::Plain(_))
+    }
+
+    /// Sends what the stream has to say by itself and had no room for, as the end of a TLS session. To be called on writable
+    /// events.
+    pub fn flush_own(&self) {
+        if let Kind::Tls(tls) = &self.kind {
+            tls.flush_own();
+        }
+    }
+
+    /// Whether the peer's end came without its saying so, where it should: the network may have cut off the rest.
+    pub fn truncated(&self) -> bool {
+        match &self.kind {
+            Kind::Plain(_) => false,
+            Kind::Tls(tls) => tls.truncated(),
+        }
+    }
+
+    /// Why TLS made it [`Moved::Broken`].
+    pub fn why_broken(&self) -> Option<String> {
+        match &self.kind {
+            Kind::Plain(_) => None,
+            Kind::Tls(tls) => tls.why_broken(),
+        }
+    }
+
+    /// The protocol that both sides agreed on in the handshake, if they spoke of it.
+    pub fn alpn(&self) -> Option<Vec<u8>> {
+        match &self.kind {
+            Kind::Plain(_) => None,
+            Kind::Tls(tls) => tls.alpn(),
+        }
     }
 
     /// Has the system take only little more than it can send: what waits with us costs nothing, what waits there is cold
     /// when its turn comes. Unlike with a small send buffer, the client's distance may still fill the line.
     pub fn keep_queue_short(&self) {
         #[cfg(target_os = "linux")]
-        let _ = socket2::SockRef::from(&self.fd).set_tcp_notsent_lowat(UNSENT);
+        let _ = socket2::SockRef::from(self.fd()).set_tcp_notsent_lowat(UNSENT);
     }
 
     /// Writes up to `count` bytes of `file` from `offset` on. Zero bytes mean that the file ends there.
     pub fn send_file(&self, file: BorrowedFd<'_>, offset: u64, count: usize) -> Moved {
         #[cfg(target_os = "linux")]
-        match rustix::fs::sendfile(&self.fd, file, Some(&mut { offset }), count) {
-            // Not every file system can.
-            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {}
-            Err(Errno::INTR) => return self.send_file(file, offset, count),
-            sent => return moved(|| sent),
+        if let Kind::Plain(fd) = &self.kind {
+            match rustix::fs::sendfile(fd, file, Some(&mut { offset }), count) {
+                // Not every file system can.
+                Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {}
+                Err(Errno::INTR) => return self.send_file(file, offset, count),
+                sent => return moved(|| sent),
+            }
         }
         self.copy_file(file, offset, count)
     }
@@ -102,30 +199,57 @@ impl Stream {
         }
     }
 
-    /// Bytes written that the peer has not taken yet, as far as the system tells.
+    /// Bytes written that the peer has not taken yet, as far as the system tells. With TLS, those of its records.
     pub fn undelivered(&self) -> usize {
-        crate::sys::undelivered(&self.fd)
+        crate::sys::undelivered(self.fd())
     }
 
-    /// Tells the peer that nothing more will come.
+    /// Tells the peer that nothing more will come. Reading goes on.
     pub fn finish_writing(&self) {
-        let _ = rustix::net::shutdown(&self.fd, Shutdown::Write);
+        match &self.kind {
+            Kind::Plain(fd) => drop(rustix::net::shutdown(fd, Shutdown::Write)),
+            Kind::Tls(tls) => tls.finish_writing(),
+        }
+    }
+
+    /// For a connection that is closed at once: where the close alone does not tell the peer that it has everything, this
+    /// does.
+    pub fn say_end(&self) {
+        if let Kind::Tls(tls) = &self.kind {
+            tls.say_end();
+        }
     }
 
     /// Makes the close a reset, which no peer takes for a proper end.
     pub fn reset_on_close(&self) {
-        let _ = rustix::net::sockopt::set_socket_linger(&self.fd, Some(std::time::Duration::ZERO));
+        let _ = rustix::net::sockopt::set_socket_linger(self.fd(), Some(std::time::Duration::ZERO));
     }
 
-    /// Gives the socket away.
+    /// Gives the socket away. One that spoke TLS is of no use to whoever gets it, as the session stays behind: do not offer it.
     pub fn into_raw(self) -> RawFd {
-        self.fd.into_raw()
+        match self.kind {
+            Kind::Plain(fd) => fd.into_raw(),
+            Kind::Tls(tls) => tls.into_raw(),
+        }
+    }
+
+    fn fd(&self) -> &Fd {
+        match &self.kind {
+            Kind::Plain(fd) => fd,
+            Kind::Tls(tls) => tls.socket(),
+        }
+    }
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd().as_fd()
     }
 }
 
 impl AsRawFd for Stream {
     fn as_raw_fd(&self) -> RawFd {
-        self.fd.as_fd().as_raw_fd()
+        self.fd().as_raw_fd()
     }
 }
 

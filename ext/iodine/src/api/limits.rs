@@ -3,6 +3,9 @@
 use super::{duration, files, option, request_log};
 use iodine_codec::http::Trust;
 use iodine_codec::http1::Limits;
+use iodine_codec::websocket::DeflateConfig;
+use iodine_core::config::RealtimeConfig;
+use iodine_core::realtime::SlowConsumer;
 use iodine_core::{HttpConfig, ReactorConfig};
 use magnus::{Error, Object, RHash, RModule, Ruby, function};
 use std::time::Duration;
@@ -49,6 +52,37 @@ pub fn http_config(ruby: &Ruby, options: RHash) -> Result<HttpConfig, Error> {
     })
 }
 
+/// How real-time connections are kept. What is missing in `options` is as usual.
+pub fn realtime_config(ruby: &Ruby, options: RHash) -> Result<RealtimeConfig, Error> {
+    let usual = RealtimeConfig::default();
+    let ping = option::<f64>(ruby, options, "ping")?.map(|seconds| duration(ruby, seconds)).transpose()?;
+    let drop: Option<bool> = option(ruby, options, "drop_slow")?;
+    Ok(RealtimeConfig {
+        ping: ping.unwrap_or(usual.ping),
+        max_message: option(ruby, options, "max_message")?.unwrap_or(usual.max_message),
+        max_backlog: option(ruby, options, "max_backlog")?.unwrap_or(usual.max_backlog),
+        slow_consumer: match drop {
+            Some(true) => SlowConsumer::Drop,
+            Some(false) | None => SlowConsumer::Close,
+        },
+        deflate: deflate(ruby, options)?,
+    })
+}
+
+fn deflate(ruby: &Ruby, options: RHash) -> Result<Option<DeflateConfig>, Error> {
+    if option(ruby, options, "deflate")? != Some(true) {
+        return Ok(None);
+    }
+    let usual = DeflateConfig::default();
+    Ok(Some(DeflateConfig {
+        context_takeover: option(ruby, options, "deflate_context_takeover")?
+            .unwrap_or(usual.context_takeover),
+        window_bits: option(ruby, options, "deflate_window_bits")?.unwrap_or(usual.window_bits),
+        level: option(ruby, options, "deflate_level")?.unwrap_or(usual.level),
+        threshold: option(ruby, options, "deflate_threshold")?.unwrap_or(usual.threshold),
+    }))
+}
+
 fn trust(ruby: &Ruby, options: RHash) -> Result<Trust, Error> {
     let list: Vec<String> = option(ruby, options, "trusted_proxies")?.unwrap_or_default();
     Trust::parse(list.iter().map(String::as_str)).map_err(|bad| {
@@ -72,6 +106,7 @@ pub fn reactor_config(ruby: &Ruby, options: RHash) -> Result<ReactorConfig, Erro
 /// `usual_limits`: by the names that `Iodine.listen` knows, in bytes, seconds and pieces; nil is no limit.
 fn usual_limits(ruby: &Ruby) -> Result<RHash, Error> {
     let http = HttpConfig::default();
+    let realtime = RealtimeConfig::default();
     let reactor = ReactorConfig::default();
     let hash = ruby.hash_new();
     for (name, count) in [
@@ -80,6 +115,8 @@ fn usual_limits(ruby: &Ruby) -> Result<RHash, Error> {
         ("max_header_count", Some(http.limits.headers as u64)),
         ("max_body", Some(http.limits.body)),
         ("body_memory", Some(http.body_memory as u64)),
+        ("max_msg", Some(realtime.max_message as u64)),
+        ("max_backlog", Some(realtime.max_backlog as u64)),
         ("max_queue", http.max_queue.map(|count| count as u64)),
         ("max_clients", Some(reactor.max_connections as u64)),
         ("max_jobs", Some(reactor.max_jobs as u64)),
@@ -88,6 +125,7 @@ fn usual_limits(ruby: &Ruby) -> Result<RHash, Error> {
         hash.aset(ruby.to_symbol(name), count)?;
     }
     for (name, time) in [
+        ("ping", Some(realtime.ping)),
         ("timeout", Some(http.keep_alive)),
         ("head_timeout", Some(http.head_timeout)),
         ("body_timeout", Some(http.body_timeout)),

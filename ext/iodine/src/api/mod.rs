@@ -1,5 +1,6 @@
 //! `Iodine::Base`: the primitives that the Ruby side in `lib/` builds the public interface on. Not for users.
 
+mod connect;
 mod files;
 mod json;
 mod limits;
@@ -10,7 +11,7 @@ use crate::{app_thread, fork, process, rack, roots};
 use iodine_core::command::{Command, Timer};
 use iodine_core::listener::Address;
 use iodine_core::log::{self, Level};
-use iodine_core::{BindSpec, Job, Listener, Notice, Service};
+use iodine_core::{BindSpec, ConnHandle, Job, Listener, Notice, Service};
 use magnus::rb_sys::AsRawValue;
 use magnus::value::ReprValue;
 use magnus::{
@@ -36,7 +37,7 @@ pub fn init(ruby: &Ruby) -> Result<(), Error> {
     let _ = BASE.set(base.as_raw());
     base.const_set("NATIVE_VERSION", env!("CARGO_PKG_VERSION"))?;
     base.const_set("TLS_LIBRARY", iodine_core::tls_library())?;
-    base.define_singleton_method("listen_http", function!(listen_http, 5))?;
+    base.define_singleton_method("listen", function!(listen, 5))?;
     base.define_singleton_method("set_media_type", function!(files::set_media_type, 2))?;
     base.define_singleton_method("close_listeners", function!(close_listeners, 1))?;
     base.define_singleton_method(
@@ -71,6 +72,7 @@ pub fn init(ruby: &Ruby) -> Result<(), Error> {
     base.define_singleton_method("verbosity", function!(log::verbosity, 0))?;
     base.define_singleton_method("verbosity=", function!(log::set_verbosity, 1))?;
     limits::init(base)?;
+    connect::init(base)?;
     base.define_singleton_method("forked!", function!(fork::become_inert, 0))?;
     base.define_singleton_method("forked?", function!(fork::is_inert, 0))?;
     json::init(ruby, base)?;
@@ -79,9 +81,9 @@ pub fn init(ruby: &Ruby) -> Result<(), Error> {
 
 // --- listening ---------------------------------------------------------------------------------------------------
 
-/// `listen_http(app, host, port, path, options)`: binds at once. A path means a Unix socket. Returns one Hash per socket.
+/// `listen(app, host, port, path, options)`: binds at once. A path means a Unix socket. Returns one Hash per socket.
 /// Raises RuntimeError with the cause.
-fn listen_http(
+fn listen(
     ruby: &Ruby,
     app: Value,
     host: Option<String>,
@@ -90,13 +92,15 @@ fn listen_http(
     options: RHash,
 ) -> Result<RArray, Error> {
     let http = limits::http_config(ruby, options)?;
+    let realtime = limits::realtime_config(ruby, options)?;
+    let raw = option(ruby, options, "raw")?.unwrap_or(false);
     let spec = match path {
         Some(path) => BindSpec::Unix { path, mode: option(ruby, options, "mode")?.unwrap_or(0o777) },
         None => BindSpec::Tcp { host, port },
     };
     let sendfile = files::sendfile(ruby, options)?;
     let root = roots::add(app.as_raw());
-    let bound = Listener::bind(&spec, |port| Service { app: root, http, port });
+    let bound = Listener::bind(&spec, |port| Service { app: root, raw, http, realtime, port });
     let listeners = bound.map_err(|error| {
         roots::release(root);
         Error::new(ruby.exception_runtime_error(), error.to_string())
@@ -232,8 +236,17 @@ fn drop_jobs() {
     for job in handle.jobs().drain() {
         match job {
             Job::Task(root) | Job::Forget(root) | Job::Timer { root, last: true, .. } => roots::release(root),
-            Job::Request(_) | Job::Timer { .. } | Job::Idle => {}
+            Job::Events(conn) => release_events(&conn),
+            Job::Request(_) | Job::Timer { .. } | Job::Deliver(_) | Job::Idle => {}
         }
+    }
+}
+
+/// Nobody is left to run the callbacks of this connection.
+fn release_events(conn: &ConnHandle) {
+    drop(conn.take_events());
+    if let Some(root) = conn.take_object() {
+        roots::release(root);
     }
 }
 

@@ -4,12 +4,14 @@ use super::body::{is_type, responds_to};
 use super::finished::Callbacks;
 use super::response::{self, Draft, Rest};
 use super::stream::{self, Ended, Stream};
+use super::upgrade::{self, Upgrade};
 use super::{early_hints, env, hijack, input};
-use crate::{fork, gvl, roots};
+use crate::{fork, gvl, realtime, roots};
 use iodine_codec::http::{RequestHead, Version};
 use iodine_core::conn::Answer;
 use iodine_core::log::{self, Level};
 use iodine_core::overload;
+use iodine_core::realtime::Handler;
 use iodine_core::static_files::{Reply, refusal};
 use iodine_core::{Body, Job, Request};
 use magnus::error::ErrorType;
@@ -51,6 +53,8 @@ pub enum Outcome {
     Answer(Answer),
     /// It is on its way already; the job is the next one of the connection.
     Produced(Option<Job>),
+    /// The connection has left HTTP: its events are the caller's to run.
+    Upgraded,
 }
 
 /// Why what the application returned can not be sent: logged, and answered with a 500.
@@ -158,7 +162,12 @@ pub fn answer_request(ruby: &Ruby, mut request: Box<Request>) -> Answered {
             return answered;
         }
         Ok(Produce::Broken) => return answered,
+        Ok(Produce::Upgraded) => answered.outcome = Outcome::Upgraded,
         Ok(Produce::Whole) => answered.send(draft),
+        Ok(Produce::Refused(upgrade)) => {
+            answered.killed = realtime::refused(ruby, upgrade.handler()).or(answered.killed);
+            answered.send(draft);
+        }
         Err(failure) => {
             answered.killed = report(failure, &mut answered.error).or(answered.killed);
             answered.callbacks.forget_answer();
@@ -232,7 +241,10 @@ fn call(
             if request.conn.is_hijacked() {
                 return Ok(Rest::Nothing);
             }
-            let rest = response::write(draft, request, parts)?;
+            let rest = match upgrade::wanted(request, env, parts.0) {
+                Some(upgrade) => upgrade.write(draft, request, parts.1, parts.0),
+                None => response::write(draft, request, parts),
+            }?;
             request.conn.service().http.announce(&mut draft.head, &request.head);
             Ok(rest)
         });
@@ -254,6 +266,10 @@ enum Produce {
     StreamsOn,
     /// The client has gone, or was cut off.
     Broken,
+    /// The connection has left HTTP.
+    Upgraded,
+    /// The draft is the answer, and this is not going to be.
+    Refused(Upgrade),
 }
 
 /// Produces the body, or gives the socket away, as the answer wants it.
@@ -274,6 +290,13 @@ fn produce(
             return Ok(Produce::Broken);
         }
         Rest::Each(body, open) | Rest::Call(body, open) => (body, open),
+        Rest::Refused(upgrade) => return Ok(Produce::Refused(upgrade)),
+        Rest::Upgrade(upgrade, deflate) => {
+            let head = std::mem::take(&mut draft.head);
+            return begin_upgrade(ruby, request, number, head, |ruby| {
+                upgrade.begin(ruby, request, held.callbacks.env, deflate)
+            });
+        }
     };
     let head = std::mem::take(&mut draft.head);
     let mut producer = Some(conn.produce(number, head, open));
@@ -305,6 +328,32 @@ fn produce(
             Ended::Broken => Ok(Produce::Broken),
         },
     }
+}
+
+/// Makes the connection what `begin` says.
+fn begin_upgrade(
+    ruby: &Ruby,
+    request: &Request,
+    number: u64,
+    head: Vec<u8>,
+    begin: impl FnOnce(&Ruby) -> iodine_core::realtime::Upgrade,
+) -> Result<Produce, Failure> {
+    let mut begun = None;
+    let made = gvl::protect(|| {
+        begun = Some(begin(ruby));
+        rb_sys::Qnil as VALUE
+    });
+    made.map_err(Failure::Raised)?;
+    let Some(switch) = begun else { return Ok(Produce::Broken) };
+    let handler = switch.handler;
+    if request.conn.upgrade(number, head, switch) {
+        return Ok(Produce::Upgraded);
+    }
+    // There is no client any more, and nothing has begun.
+    if let Handler::Object(root) = handler {
+        roots::release(root);
+    }
+    Ok(Produce::Broken)
 }
 
 /// `close` of a body is called once, whatever has happened before (F-29).

@@ -3,6 +3,7 @@
 
 use super::finished::Callbacks;
 use super::keys::{self, Key};
+use super::upgrade;
 use iodine_codec::http::{Authority, Forwarded, RequestHead, Scheme, Version};
 use iodine_core::Request;
 use magnus::rb_sys::AsRawValue;
@@ -32,6 +33,7 @@ struct Constants {
     content_length: VALUE,
     rack_input: VALUE,
     rack_hijack: VALUE,
+    upgrade_asked: VALUE,
     early_hints: VALUE,
     response_finished: VALUE,
     after_reply: VALUE,
@@ -98,6 +100,7 @@ pub fn init(ruby: &Ruby) -> Result<(), Error> {
         content_length: keys::constant("CONTENT_LENGTH"),
         rack_input: keys::constant("rack.input"),
         rack_hijack: keys::constant("rack.hijack"),
+        upgrade_asked: keys::constant("rack.upgrade?"),
         early_hints: keys::constant("rack.early_hints"),
         response_finished: keys::constant("rack.response_finished"),
         after_reply: keys::constant("rack.after_reply"),
@@ -191,6 +194,11 @@ pub fn build(request: &Request, parts: &Parts) -> Callbacks {
     if headers.upgrade {
         env.set_protocols(constants, head);
     }
+    if headers.upgrade || headers.events {
+        if let Some(asked) = upgrade::asked(head) {
+            env.set(constants.upgrade_asked, asked);
+        }
+    }
     Callbacks { finished, after, env: env.0, ..Callbacks::none() }
 }
 
@@ -203,6 +211,8 @@ struct Seen {
     chunked: bool,
     /// The client may wish to speak something else.
     upgrade: bool,
+    /// The client may wish for server-sent events.
+    events: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -250,6 +260,7 @@ impl Env {
             match name.len() {
                 // Its value may come from the request line instead.
                 4 if name.eq_ignore_ascii_case(b"host") => continue,
+                6 if name.eq_ignore_ascii_case(b"accept") => headers.events |= has_event_stream(value),
                 7 if name.eq_ignore_ascii_case(b"upgrade") => headers.upgrade = true,
                 17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
                     headers.chunked = true;
@@ -348,6 +359,12 @@ impl Env {
         self.set(constants.server_name, string(name));
         self.set(constants.server_port, string(port));
     }
+}
+
+/// Whether server-sent events may be meant. Media types are matched without regard to case, and browsers write them as here:
+/// whoever does not is asked again, exactly.
+fn has_event_stream(value: &[u8]) -> bool {
+    value.windows(12).any(|part| part.eq_ignore_ascii_case(b"event-stream"))
 }
 
 /// A fresh binary String. The GVL is held; may raise NoMemoryError.

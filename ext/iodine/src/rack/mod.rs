@@ -11,7 +11,9 @@ mod keys;
 mod response;
 pub mod send_file;
 mod stream;
+mod upgrade;
 
+pub use body::{LENT_FROM, lend};
 pub use call::{Answered, Outcome, answer_request, report_error};
 pub use finished::Callbacks;
 
@@ -26,6 +28,7 @@ pub fn init(ruby: &Ruby) -> Result<(), Error> {
     early_hints::init(ruby, base)?;
     stream::init(ruby, iodine, base)?;
     keys::init();
+    upgrade::names::init();
     send_file::init();
     env::init(ruby)
 }

@@ -3,10 +3,12 @@
 use super::body::{self, Parts};
 use super::call::{Fault, ids};
 use super::send_file;
+use super::upgrade::Upgrade;
 use iodine_codec::http::{RequestHead, status};
 use iodine_codec::http1::{
     BodySize, ChunkedDecoder, Finished, HeaderError, Limits, OpenHead, Piece, RequestFacts, ResponseEncoder,
 };
+use iodine_codec::websocket::Deflate;
 use iodine_core::Request;
 use rb_sys::{VALUE, ruby_value_type};
 use std::ffi::c_int;
@@ -39,6 +41,10 @@ pub enum Rest {
     Call(VALUE, OpenHead),
     /// The head is whole; behind it the socket is for this callable.
     Hijack(VALUE),
+    /// The head is whole; behind it the connection is a real-time one.
+    Upgrade(Upgrade, Option<Deflate>),
+    /// The draft refuses what this upgrade was to be.
+    Refused(Upgrade),
 }
 
 /// Bodies up to this size go behind the head, into the same memory.
@@ -275,13 +281,24 @@ pub fn header_hash(headers: VALUE) -> Result<VALUE, Fault> {
 
 struct Walk<'e, 'b> {
     encoder: &'e mut ResponseEncoder<'b>,
+    /// Names in lower case that are the server's to write.
+    left_out: &'static [&'static str],
     special: Special,
     fault: Option<Fault>,
 }
 
 /// Writes the headers. The GVL is held; may raise.
 pub fn write_headers(encoder: &mut ResponseEncoder<'_>, hash: VALUE) -> Result<Special, Fault> {
-    let mut walk = Walk { encoder, special: Special::default(), fault: None };
+    write_headers_but(encoder, hash, &[])
+}
+
+/// Writes the headers without those of the names given, in lower case. The GVL is held; may raise.
+pub fn write_headers_but(
+    encoder: &mut ResponseEncoder<'_>,
+    hash: VALUE,
+    left_out: &'static [&'static str],
+) -> Result<Special, Fault> {
+    let mut walk = Walk { encoder, left_out, special: Special::default(), fault: None };
     // SAFETY: the GVL is held; the pointer outlives the call.
     unsafe { rb_sys::rb_hash_foreach(hash, Some(write_header), std::ptr::from_mut(&mut walk) as VALUE) };
     walk.fault.map_or(Ok(walk.special), Err)
@@ -317,6 +334,9 @@ impl Walk<'_, '_> {
                 b"rack.protocol" => self.special.protocol = Some(value),
                 _ => {}
             }
+            return Ok(());
+        }
+        if self.left_out.iter().any(|name| name.as_bytes().eq_ignore_ascii_case(text)) {
             return Ok(());
         }
         if let Some(named) = send_file::Named::by(text, value) {

@@ -110,7 +110,7 @@ fn weighted(element: &[u8]) -> Option<(&[u8], u16)> {
 }
 
 /// A qvalue (section 12.4.2).
-fn thousandths(value: &[u8]) -> Option<u16> {
+pub(crate) fn thousandths(value: &[u8]) -> Option<u16> {
     let (whole, digits) = match value {
         [whole] => (whole, &[][..]),
         [whole, b'.', digits @ ..] if digits.len() <= 3 => (whole, digits),

@@ -164,7 +164,7 @@ fn standard_header<'h>(head: &'h RequestHead, trust: &Trust) -> Forwarded<'h> {
         for element in elements.iter().rev() {
             last = *element;
             hops += 1;
-            let node = element.node.and_then(|value| node(&unquote(value)?));
+            let node = element.node.and_then(|value| node(&token::unquote(value)?));
             if walk.step(node, trust) == Next::Stop || hops == MOST_HOPS {
                 break 'walk;
             }
@@ -172,8 +172,8 @@ fn standard_header<'h>(head: &'h RequestHead, trust: &Trust) -> Forwarded<'h> {
     }
     Forwarded {
         client: walk.client,
-        scheme: last.proto.and_then(|value| scheme(&unquote(value)?)),
-        host: last.host.and_then(|value| match unquote(value)? {
+        scheme: last.proto.and_then(|value| scheme(&token::unquote(value)?)),
+        host: last.host.and_then(|value| match token::unquote(value)? {
             Cow::Borrowed(host) => Authority::parse(host),
             // No host needs a backslash.
             Cow::Owned(_) => None,
@@ -242,42 +242,13 @@ impl<'h> Element<'h> {
 /// belong into quotes, but are taken without them, too.
 fn split_value(rest: &[u8]) -> Option<(&[u8], &[u8])> {
     let end = match rest.first() {
-        Some(b'"') => quoted_len(rest)?,
+        Some(b'"') => token::quoted_len(rest)?,
         _ => rest
             .iter()
             .position(|byte| matches!(byte, b';' | b',' | b'"') || token::is_blank(*byte))
             .unwrap_or(rest.len()),
     };
     rest.split_at_checked(end)
-}
-
-/// The length of the quoted string at the start, quotes included (RFC 9110 section 5.6.4).
-fn quoted_len(rest: &[u8]) -> Option<usize> {
-    let mut escaped = false;
-    for (index, &byte) in rest.iter().enumerate().skip(1) {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' => escaped = true,
-            b'"' => return index.checked_add(1),
-            _ => {}
-        }
-    }
-    None
-}
-
-/// The value that a quoted string stands for.
-fn unquote(value: &[u8]) -> Option<Cow<'_, [u8]>> {
-    let Some(inner) = value.strip_prefix(b"\"") else { return Some(Cow::Borrowed(value)) };
-    let inner = inner.strip_suffix(b"\"")?;
-    if !inner.contains(&b'\\') {
-        return Some(Cow::Borrowed(inner));
-    }
-    let mut plain = Vec::with_capacity(inner.len());
-    let mut bytes = inner.iter();
-    while let Some(&byte) = bytes.next() {
-        plain.push(if byte == b'\\' { *bytes.next()? } else { byte });
-    }
-    Some(Cow::Owned(plain))
 }
 
 // --- single values -----------------------------------------------------------------------------------------------

@@ -1,4 +1,6 @@
-//! The small alphabets of HTTP: tokens, lists of tokens, and blanks (RFC 9110 section 5.6).
+//! The small alphabets of HTTP: tokens, lists of tokens, quoted strings and blanks (RFC 9110 section 5.6).
+
+use std::borrow::Cow;
 
 /// True for the bytes a token is made of (RFC 9110 section 5.6.2).
 #[inline]
@@ -46,6 +48,52 @@ pub fn trim(mut bytes: &[u8]) -> &[u8] {
 /// (RFC 9110 section 5.6.1.2), Transfer-Encoding refuses them. Quoted strings are not looked at.
 pub fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|&byte| byte == b',').map(trim)
+}
+
+/// The parts between separators, trimmed, where a separator in a quoted string is none. A quoted string that does not end
+/// reaches to the end of the value.
+pub fn split_unquoted(value: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
+    let mut quoted = false;
+    let mut escaped = false;
+    let separates = move |&byte: &u8| {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            _ => return byte == separator && !quoted,
+        }
+        false
+    };
+    value.split(separates).map(trim)
+}
+
+/// The length of the quoted string at the start, quotes included (RFC 9110 section 5.6.4).
+pub fn quoted_len(rest: &[u8]) -> Option<usize> {
+    let mut escaped = false;
+    for (index, &byte) in rest.iter().enumerate().skip(1) {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'"' => return index.checked_add(1),
+            _ => {}
+        }
+    }
+    None
+}
+
+/// The value that a quoted string stands for.
+pub fn unquote(value: &[u8]) -> Option<Cow<'_, [u8]>> {
+    let Some(inner) = value.strip_prefix(b"\"") else { return Some(Cow::Borrowed(value)) };
+    let inner = inner.strip_suffix(b"\"")?;
+    if !inner.contains(&b'\\') {
+        return Some(Cow::Borrowed(inner));
+    }
+    let mut plain = Vec::with_capacity(inner.len());
+    let mut bytes = inner.iter();
+    while let Some(&byte) = bytes.next() {
+        plain.push(if byte == b'\\' { *bytes.next()? } else { byte });
+    }
+    Some(Cow::Owned(plain))
 }
 
 /// A decimal number: digits without a sign, within 64 bits.
@@ -104,6 +152,15 @@ mod tests {
         {
             assert_eq!(decimal(text.as_bytes()), None, "{text:?}");
         }
+    }
+
+    #[test]
+    fn separators_in_quotes_separate_nothing() {
+        let parts =
+            |value: &'static str| -> Vec<&'static [u8]> { split_unquoted(value.as_bytes(), b',').collect() };
+        assert_eq!(parts("a, \"b,\\\",c\" ,"), [&b"a"[..], b"\"b,\\\",c\"", b""]);
+        assert_eq!(parts("a,\"b,c"), [&b"a"[..], b"\"b,c"]);
+        assert_eq!(parts("a\\,b"), [&b"a\\"[..], b"b"]);
     }
 
     #[test]

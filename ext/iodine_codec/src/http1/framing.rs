@@ -12,6 +12,8 @@ pub struct Framing {
     pub keep_alive: bool,
     /// True if the client waits for a 100 before it sends the body.
     pub expect_continue: bool,
+    /// True if the client may speak something else behind this request (RFC 9110 section 7.8).
+    pub upgrade: bool,
 }
 
 /// The length of a request's body.
@@ -42,6 +44,7 @@ struct Fields<'h> {
     coding: Coding,
     close: bool,
     keep_alive: bool,
+    upgrade: bool,
     expect_continue: bool,
     expect_other: bool,
 }
@@ -68,6 +71,10 @@ impl<'h> Fields<'h> {
         match name.len() {
             4 if is(b"host") => self.note_host(value),
             6 if is(b"expect") => self.note_expect(value),
+            7 if is(b"upgrade") => {
+                self.upgrade = true;
+                Ok(())
+            }
             10 if is(b"connection") => self.note_connection(value),
             14 if is(b"content-length") => self.note_content_length(value),
             17 if is(b"transfer-encoding") => self.note_transfer_encoding(value),
@@ -131,6 +138,7 @@ impl<'h> Fields<'h> {
             keep_alive: self.persists(version),
             // Without a body there is nothing to wait for.
             expect_continue: expects && self.expect_continue && body != BodyLength::Empty,
+            upgrade: self.upgrade && version >= Version::Http11,
         })
     }
 

@@ -8,6 +8,7 @@ use crate::episode::Episode;
 use crate::listener::{Address, Listener};
 use crate::log::{self, Level};
 use crate::overload::RETRY_AFTER;
+use crate::realtime::Upgrade;
 use crate::stream::{Moved, Stream};
 use crate::sys::Fd;
 use iodine_codec::http::Version;
@@ -132,7 +133,8 @@ impl Reactor {
     }
 
     fn open(&mut self, stream: Stream, peer: Peer, service: &Arc<Service>) {
-        if self.insert(stream, peer, service.clone()).is_err() {
+        let upgrade = service.raw.then(Upgrade::accepted);
+        if self.insert(stream, peer, service.clone(), upgrade).is_err() {
             log::message(Level::Error, "a connection could not be registered");
         }
         self.show_count();

@@ -1,11 +1,15 @@
 //! The reactor's half of a connection: what it is in the middle of, and how long that may take.
 
+use super::client::Opening;
 use super::deadlines::Due;
+use super::realtime::Speaking;
 use super::token::token_of;
 use super::{Phase, Reactor, Readiness};
 use crate::body::BodySink;
 use crate::config::{MIN_RATE, Service};
 use crate::conn::{Closing, ConnHandle, ConnId, Flushed, Peer, Shared};
+use crate::job::Job;
+use crate::realtime::Upgrade;
 use crate::stream::{Moved, Stream};
 use iodine_codec::http::RequestHead;
 use iodine_codec::http1::{Framing, Rejection, RequestDecoder};
@@ -33,6 +37,10 @@ const GRAIN: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub(super) struct Conn {
     shared: ConnHandle,
+    /// What it speaks since it left HTTP.
+    pub(super) realtime: Option<Box<Speaking>>,
+    /// How far it is, if it is one of ours to make.
+    pub(super) opening: Option<Box<Opening>>,
     /// The PROXY header, as long as it is still to come.
     pub(super) proxy: Option<Box<ProxyDecoder>>,
     pub(super) decoder: RequestDecoder,
@@ -50,13 +58,13 @@ pub(super) struct Conn {
     /// Nothing more is decoded: the connection closes after what is under way.
     pub(super) finished: bool,
     /// Until when, at most, what still comes is read, for the connection is to close.
-    lingering: Option<Instant>,
+    pub(super) lingering: Option<Instant>,
     /// When the connection was made, last read, or last took what was written.
-    active: Instant,
+    pub(super) active: Instant,
     /// When the time for the head or the body that is arriving began.
     pub(super) began: Instant,
     /// When the time for a blocked outbox began, and how much had been delivered then.
-    blocked: Option<(Instant, u64)>,
+    pub(super) blocked: Option<(Instant, u64)>,
     /// The earliest entry among the deadlines.
     checked_at: Option<Instant>,
     /// Whether the poller knows it.
@@ -87,6 +95,10 @@ pub(super) enum Pause {
     Reject(Rejection),
     /// A request that needs no application waits for the answers before it.
     AtOnce,
+    /// What comes behind a request that may be an upgrade waits for its answer: it may be no HTTP.
+    Upgrade,
+    /// Enough events wait for the callbacks of a real-time connection, or enough to be read by its peer.
+    Events,
 }
 
 impl Conn {
@@ -104,6 +116,9 @@ impl Conn {
 
     /// When it must have got on, as things stand.
     fn deadline(&self) -> Option<Instant> {
+        if let Some(opening) = &self.opening {
+            return Some(opening.by);
+        }
         if let Some(until) = self.lingering {
             return Some(until.min(self.active + SILENCE));
         }
@@ -116,8 +131,14 @@ impl Conn {
             });
         }
         let io = self.shared.lock();
+        if let Some(by) = self.realtime.as_ref().and_then(|speaking| speaking.close_by) {
+            return Some(by);
+        }
         if let Some((since, _)) = self.blocked.filter(|_| !io.outbox.is_empty()) {
             return Some(since + http.write_timeout);
+        }
+        if let Some(speaking) = &self.realtime {
+            return speaking.deadline(&io, self.active, self.paused.is_some());
         }
         if self.paused.is_some() {
             return None;
@@ -158,7 +179,7 @@ impl Conn {
 
     /// When to look again while the application is at work.
     fn next_look(&self, now: Instant) -> Option<Instant> {
-        (!self.finished).then(|| now + self.patience())
+        (!self.finished && self.realtime.is_none()).then(|| now + self.patience())
     }
 
     /// How long it may stay open with no request on it.
@@ -180,14 +201,57 @@ impl Reactor {
         self.conns.get_mut(id.slot as usize).filter(|conn| conn.shared.id() == id)
     }
 
-    pub(super) fn insert(&mut self, stream: Stream, peer: Peer, service: Arc<Service>) -> io::Result<()> {
-        let entry = self.conns.vacant_entry();
+    /// Takes a connection in. With an upgrade it is a real-time one from its first byte on.
+    pub(super) fn insert(
+        &mut self,
+        stream: Stream,
+        peer: Peer,
+        service: Arc<Service>,
+        upgrade: Option<Upgrade>,
+    ) -> io::Result<ConnId> {
+        let conn = self.conn_of(stream, peer, service);
+        let Some(upgrade) = upgrade else { return self.take_in(conn) };
+        conn.shared.lock().become_realtime(&upgrade);
+        self.jobs.push(Job::Events(conn.shared.clone()));
+        let speaking = Speaking::new(&upgrade, &conn.shared.service().realtime);
+        self.take_in(Conn { realtime: Some(Box::new(speaking)), ..conn })
+    }
+
+    /// As [`Reactor::insert`], for a connection that is not made yet.
+    pub(super) fn insert_opening(
+        &mut self,
+        stream: Stream,
+        peer: Peer,
+        service: Arc<Service>,
+        upgrade: &Upgrade,
+        opening: Box<Opening>,
+    ) -> io::Result<ConnId> {
+        let conn = self.conn_of(stream, peer, service);
+        conn.shared.lock().await_opening(upgrade);
+        self.take_in(Conn { opening: Some(opening), ..conn })
+    }
+
+    /// What the application is told of a connection that could not be made is told by one that never was.
+    pub(super) fn unconnected(&mut self, service: Arc<Service>, upgrade: &Upgrade) -> ConnHandle {
+        let peer = Peer::Unix(Arc::from(""));
+        let shared = Shared::new(self.next_id(), peer, service, self.handle.clone(), None);
+        shared.lock().await_opening(upgrade);
+        Arc::new(shared)
+    }
+
+    /// The name of the connection that is taken in next.
+    fn next_id(&mut self) -> ConnId {
         self.generation = self.generation.checked_add(1).unwrap_or(1);
-        let id = ConnId { slot: entry.key() as u32, generation: self.generation };
-        let proxy = service.http.proxy_protocol.then(Box::default);
-        let shared = Arc::new(Shared::new(id, peer, service, self.handle.clone(), stream));
-        entry.insert(Conn {
-            shared,
+        ConnId { slot: self.conns.vacant_key() as u32, generation: self.generation }
+    }
+
+    fn conn_of(&mut self, stream: Stream, peer: Peer, service: Arc<Service>) -> Conn {
+        let id = self.next_id();
+        let proxy = (service.http.proxy_protocol && !service.raw).then(Box::default);
+        Conn {
+            shared: Arc::new(Shared::new(id, peer, service, self.handle.clone(), Some(stream))),
+            realtime: None,
+            opening: None,
             proxy,
             decoder: RequestDecoder::new(),
             message: None,
@@ -203,7 +267,14 @@ impl Reactor {
             blocked: None,
             checked_at: None,
             registered: false,
-        });
+        }
+    }
+
+    /// Takes in a connection that was named by [`Reactor::next_id`] just now.
+    fn take_in(&mut self, conn: Conn) -> io::Result<ConnId> {
+        let id = conn.id();
+        let slot = self.conns.insert(conn);
+        debug_assert_eq!(slot, id.slot as usize, "a connection is where its name says");
         // The request may be there already, and a client that asks for no more than one costs no registration at all.
         self.handle_readable(id);
         if let Err(error) = self.register_unless_finished(id) {
@@ -217,7 +288,16 @@ impl Reactor {
             }
             Due::Timer(_) | Due::Accept(_) | Due::DrainEnd => true,
         });
-        Ok(())
+        Ok(id)
+    }
+
+    /// Drops a connection of which nobody is to hear.
+    pub(super) fn forget(&mut self, id: ConnId) {
+        if self.conn(id).is_some() {
+            let conn = self.conns.remove(id.slot as usize);
+            conn.shared.lock().close();
+            self.show_count();
+        }
     }
 
     fn register_unless_finished(&mut self, id: ConnId) -> io::Result<()> {
@@ -250,15 +330,28 @@ impl Reactor {
     pub(super) fn remove(&mut self, id: ConnId) {
         if self.conn(id).is_some() {
             let conn = self.conns.remove(id.slot as usize);
-            conn.shared.lock().close();
+            let mut io = conn.shared.lock();
+            let stream = io.close();
+            let realtime = io.realtime.is_some();
+            drop(io);
+            if realtime {
+                self.tell_closed(&conn.shared);
+            }
+            drop(stream);
             self.show_count();
         }
     }
 
     pub(super) fn handle_conn(&mut self, id: ConnId, ready: Readiness) {
         let Some(conn) = self.conn(id) else { return };
+        if conn.opening.is_some() {
+            return self.go_on_opening(id, ready);
+        }
         if ready.broken {
             return self.remove(id);
+        }
+        if ready.writable {
+            conn.flush_own();
         }
         if ready.writable && conn.blocked.is_some() {
             self.go_on_writing(id);
@@ -279,6 +372,9 @@ impl Reactor {
         debug_assert!(!buffer.is_empty(), "one read in the middle of another");
         for _ in 0..READS {
             let Some(conn) = self.conn(id) else { break };
+            if conn.is_unconnected() {
+                break;
+            }
             if conn.paused.is_some() {
                 conn.unread = true;
                 break;
@@ -299,7 +395,7 @@ impl Reactor {
             };
             conn.active = now;
             // A short read has emptied the socket (unless its end is there, too): no second call to learn that.
-            let emptied = count < read.wanted && !conn.ending;
+            let emptied = count < read.wanted && read.short_empties && !conn.ending;
             if conn.lingering.is_none() {
                 let fresh = read.behind_body.as_deref().or(buffer.get(..count));
                 self.decode(id, fresh.unwrap_or_default());
@@ -324,6 +420,12 @@ impl Reactor {
         let Some(conn) = self.conn(id) else { return };
         if conn.proxy.is_some() {
             return self.give_up_proxy_header(id, true);
+        }
+        if conn.opening.is_some() {
+            return self.give_up_opening(id, true);
+        }
+        if conn.realtime.is_some() {
+            return self.end_realtime(id);
         }
         conn.finished = true;
         conn.message = None;
@@ -389,6 +491,8 @@ impl Reactor {
             conn.active = now;
             conn.backlog = Vec::new();
             conn.paused = None;
+            let shared = conn.shared.clone();
+            self.tell_closed(&shared);
             self.handle_readable(id);
         }
     }
@@ -398,6 +502,12 @@ impl Reactor {
         // A request that is there already is served.
         self.handle_readable(id);
         let soon = self.now + LAST_CHANCE;
+        if self.conn(id).is_some_and(|conn| conn.opening.is_some()) {
+            return self.fail_opening(id, "the server is ending");
+        }
+        if self.shut_down_realtime(id) {
+            return;
+        }
         let Some(conn) = self.conn(id) else { return };
         // Deadlines have changed with this.
         conn.lingering = conn.lingering.map(|until| until.min(soon));
@@ -439,6 +549,12 @@ impl Reactor {
         if conn.proxy.is_some() {
             return self.give_up_proxy_header(id, false);
         }
+        if conn.opening.is_some() {
+            return self.give_up_opening(id, false);
+        }
+        if conn.realtime.is_some() && conn.lingering.is_none() {
+            return self.time_out_realtime(id);
+        }
         let unheard = conn.blocked.is_some() || conn.lingering.is_some();
         if unheard || conn.decoder.is_idle() && conn.message.is_none() || conn.finished {
             return self.remove(id);
@@ -457,24 +573,39 @@ struct Read {
     moved: Moved,
     /// Bytes that there was room for.
     wanted: usize,
+    /// Whether a read of fewer has left nothing to read.
+    short_empties: bool,
     /// When they went straight into the body of the request: what came behind it.
     behind_body: Option<Vec<u8>>,
 }
 
 impl Conn {
+    /// Lets the stream send what it has to say by itself.
+    fn flush_own(&self) {
+        if let Some(stream) = &self.shared.lock().stream {
+            stream.flush_own();
+        }
+    }
+
     /// Reads into `buffer`, or straight into the body when much of it is outstanding.
     fn read(&mut self, buffer: &mut [u8]) -> Read {
         let io = self.shared.lock();
         let Some(stream) = &io.stream else {
-            return Read { moved: Moved::Broken, wanted: 0, behind_body: None };
+            return Read { moved: Moved::Broken, wanted: 0, short_empties: true, behind_body: None };
         };
+        let short_empties = stream.short_read_empties();
         let outstanding = self.decoder.body_remaining().unwrap_or(0);
         let body = match &mut self.message {
             Some(message) if outstanding >= DIRECT => message.sink.spare(outstanding),
             _ => None,
         };
         let Some(body) = body else {
-            return Read { moved: stream.read(buffer), wanted: buffer.len(), behind_body: None };
+            return Read {
+                moved: stream.read(buffer),
+                wanted: buffer.len(),
+                short_empties,
+                behind_body: None,
+            };
         };
         let start = body.len();
         let wanted = body.capacity() - start;
@@ -483,6 +614,6 @@ impl Conn {
         // There may be room for more than the body.
         let behind_body = body.split_off(start + count as usize);
         self.decoder.consume_body(count);
-        Read { moved, wanted, behind_body: Some(behind_body) }
+        Read { moved, wanted, short_empties, behind_body: Some(behind_body) }
     }
 }

@@ -37,6 +37,12 @@ impl Reactor {
             if conn.finished {
                 break Outcome::Finished;
             }
+            if conn.realtime.is_some() {
+                return self.hear(id, rest);
+            }
+            if conn.opening.is_some() {
+                return self.hear_answer(id, rest);
+            }
             if conn.proxy.is_some() {
                 match self.take_proxy_header(id, rest) {
                     Some(behind) => rest = behind,
@@ -66,7 +72,7 @@ impl Reactor {
     }
 
     /// What becomes of the `rest` of the input.
-    fn conclude(&mut self, id: ConnId, outcome: Outcome, rest: &[u8]) {
+    pub(super) fn conclude(&mut self, id: ConnId, outcome: Outcome, rest: &[u8]) {
         let Some(conn) = self.conn(id) else { return };
         match outcome {
             Outcome::Done => {}
@@ -185,6 +191,7 @@ impl Reactor {
         }
         match () {
             () if !keep_alive => Some(Outcome::Finished),
+            () if framing.upgrade => Some(Outcome::Paused(Pause::Upgrade)),
             () if in_flight >= PIPELINE || !reads => Some(Outcome::Paused(Pause::Pipeline)),
             () if full => Some(Outcome::Paused(Pause::Queue)),
             () => None,
@@ -216,11 +223,12 @@ impl Reactor {
         let resume_at = match pause {
             Pause::Queue => return self.starved.push(id),
             Pause::Pipeline => PIPELINE_RESUME,
-            Pause::Continue | Pause::Reject(_) | Pause::AtOnce => 0,
+            Pause::Continue | Pause::Reject(_) | Pause::AtOnce | Pause::Upgrade => 0,
+            Pause::Events => u32::MAX,
         };
         let mut io = conn.shared().lock();
         // Answered in the meantime: nobody would tell us.
-        let at_once = io.in_flight <= resume_at && io.has_room();
+        let at_once = io.in_flight <= resume_at && io.has_room() && !io.is_crowded();
         io.resume_at = (!at_once).then_some(resume_at);
         drop(io);
         if at_once {
@@ -231,6 +239,7 @@ impl Reactor {
     /// Ends a pause: does what was waiting, decodes what was kept, and reads on.
     pub(super) fn resume(&mut self, id: ConnId) {
         let now = self.now;
+        let switched = self.switch(id);
         let Some(conn) = self.conn(id) else { return };
         match conn.paused.take() {
             Some(Pause::Reject(rejection)) => return self.reject(id, rejection),
@@ -255,7 +264,8 @@ impl Reactor {
                 }
                 self.write_at_once(id);
             }
-            Some(Pause::Pipeline | Pause::Queue) => {}
+            Some(Pause::Pipeline | Pause::Queue | Pause::Upgrade | Pause::Events) => {}
+            None if switched => {}
             None => return,
         }
         let Some(conn) = self.conn(id) else { return };

@@ -7,18 +7,22 @@
 //! Registration is edge-triggered and for both directions, once per connection: there is no system call to re-arm it.
 
 mod accept;
+mod client;
 mod conn;
 mod deadlines;
 mod files;
 mod http;
 mod proxy;
+mod realtime;
 mod request_id;
 mod token;
 
 use crate::command::{Command, Handle, Timer};
 use crate::config::ReactorConfig;
+use crate::conn::ConnHandle;
 use crate::conn::ConnId;
 use crate::episode::Episode;
+use crate::hub::Hub;
 use crate::job::Job;
 use crate::link::{Link, Said};
 use crate::listener::{BACKLOG, Listener};
@@ -94,6 +98,11 @@ pub struct Reactor {
     refusing: Episode,
     /// Whether requests were answered in this turn that the application will not see.
     refused: bool,
+    hub: Hub,
+    /// Connections that were published to in this turn, and are written at its end: once, however many messages there were.
+    published: Vec<ConnHandle>,
+    /// Whether callbacks began lately: they write while they run, and then somebody should be there to notice.
+    attentive: bool,
     /// Ids for requests, from the first on that needs one.
     request_ids: Option<Sequence>,
 }
@@ -149,6 +158,9 @@ impl Reactor {
             now,
             refusing: Episode::new(),
             refused: false,
+            hub: Hub::default(),
+            published: Vec::new(),
+            attentive: false,
             request_ids: None,
         })
     }
@@ -238,6 +250,8 @@ impl Reactor {
         self.handle_commands();
         self.handle_deadlines();
         self.notice_idleness(quiet);
+        self.write_published();
+        self.attentive = self.jobs.iter().any(|job| matches!(job, Job::Events(_)));
         self.handle.jobs().publish(&mut self.jobs);
         self.handle.release_held(self.now);
         let unwritten = self.handle.unwritten() > 0;
@@ -265,7 +279,8 @@ impl Reactor {
         let watched = self.handle.unwritten() > 0
             || self.handle.held() > 0
             || self.handle.jobs().may_stall()
-            || self.handle.jobs().may_hold_up();
+            || self.handle.jobs().may_hold_up()
+            || self.attentive;
         let stall = watched.then_some(STALL_CHECK);
         let crew = self.handle.jobs().is_short_handed().then_some(CREW_CHECK);
         let idle = (self.idle_wanted && self.was_active).then_some(IDLE_AFTER);
@@ -313,6 +328,13 @@ impl Reactor {
             Command::Resume(id) => self.resume(id),
             Command::Linger(id) => self.linger(id),
             Command::Closed(id) => self.remove(id),
+            Command::CloseSoon(id) => self.close_soon(id),
+            Command::Look(id) => self.handle_deadline(id),
+            Command::Connect(outgoing) => self.connect(*outgoing),
+            Command::Attach(attached) => self.attach(*attached),
+            Command::Subscribe(subscription) => self.hub.subscribe(subscription),
+            Command::Unsubscribe(subscription) => self.hub.unsubscribe(&subscription),
+            Command::Publish(message) => self.hub.publish(&message, &mut self.published, &mut self.jobs),
             Command::QueueHasRoom => self.feed_starved(),
             Command::Listen(listener) => {
                 if let Err(error) = self.listen(listener) {
@@ -556,7 +578,7 @@ mod tests {
         use crate::config::{HttpConfig, Service};
         use crate::listener::{Address, BindSpec};
         let spec = BindSpec::Tcp { host: Some("127.0.0.1".into()), port: 0 };
-        let service = |port| Service { app: 0, http: HttpConfig::default(), port };
+        let service = |port| Service::http(0, HttpConfig::default(), port);
         let listener = Arc::new(Listener::bind(&spec, service).unwrap().remove(0));
         let Address::Tcp(address) = *listener.address() else { panic!("not TCP") };
         let clients: Vec<_> = (0..5).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();

@@ -181,7 +181,7 @@ pub fn local_listener(http: &HttpConfig) -> Arc<Listener> {
 }
 
 fn listener(spec: &BindSpec, http: &HttpConfig) -> Arc<Listener> {
-    let service = |port| Service { app: 0, http: http.clone(), port };
+    let service = |port| Service::http(0, http.clone(), port);
     Arc::new(Listener::bind(spec, service).unwrap().remove(0))
 }
 
