@@ -87,6 +87,24 @@ RSpec.describe "what the request log knows" do
     end
   end
 
+  it "has connections that leave HTTP, once, with their status" do
+    server = serve(<<~RUBY, options: "log_format: '%{method} %{path} %{status} %{bytes} %{request_id}', request_id_response: true")
+      ->(env) { env["rack.upgrade"] = Object.new; [env["rack.upgrade?"] == :websocket ? 101 : 200, {}, []] }
+    RUBY
+    websocket = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: #{["x" * 16].pack("m0")}\r\n"
+    { "/ws" => websocket, "/sse" => "Accept: text/event-stream\r\n" }.each do |path, headers|
+      RawClient.open(server.port) do |client|
+        head = +""
+        added = server.log_after(/^GET .*\n/) do
+          client.write(request(path, headers))
+          head << client.read_line until head.end_with?("\r\n\r\n")
+        end
+        id = head[/^x-request-id: (\h{32})\r$/, 1]
+        expect(added[/^GET .*/]).to eq("GET #{path} #{path == "/ws" ? 101 : 200} 0 #{id}")
+      end
+    end
+  end
+
   it "has requests that were refused because too much waits" do
     server = serve('->(_env) { say "in"; sleep 0.3; [200, text, []] }', options: "queue_timeout: 0.05, log_format: '%{path} %{status} %{bytes}'")
     first = RawClient.open(server.port).write(request("/first"))
