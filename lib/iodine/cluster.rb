@@ -54,6 +54,7 @@ module Iodine
 
       def look_after
         wait(pause)
+        reopen_logs
         reap
         begin_restart if @restarts.positive?
         replace_missing
@@ -127,6 +128,11 @@ module Iodine
         @workers - @outgoing
       end
 
+      # Workers that were forked before have the files that were open then.
+      def reopen_logs
+        signal_workers(:HUP) if @server.reopen_logs
+      end
+
       def delay_spawning
         delay = [FIRST_DELAY * (2**@young_deaths), LAST_DELAY].min
         @young_deaths += 1
@@ -192,15 +198,16 @@ module Iodine
         deadline = now + @server.shutdown_timeout + GRACE
         until @workers.empty?
           reap
-          kill_workers if now > deadline || @server.insisted?
+          reopen_logs
+          signal_workers(:KILL) if now > deadline || @server.insisted?
           wait(REAP_EVERY) unless @workers.empty?
         end
         State.fire(:on_finish)
       end
 
-      def kill_workers
+      def signal_workers(name)
         @workers.each do |worker|
-          Process.kill(:KILL, worker.pid)
+          Process.kill(name, worker.pid)
         rescue Errno::ESRCH
           next
         end

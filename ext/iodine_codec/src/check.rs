@@ -3,6 +3,7 @@
 //! Each function takes bytes that nobody chose and panics if an invariant is broken. The fuzz targets are one call to
 //! a function in here, and so are unit tests. Nothing in the server calls this module.
 
+pub mod access_log;
 mod inflate;
 pub mod mustache;
 pub mod proxies;
@@ -18,6 +19,7 @@ use crate::http1::{
 use crate::json::{self, Builder, ErrorKind, Rules, Scratch, Text};
 use crate::url::{self, Coding};
 
+pub use access_log::access_log;
 pub use mustache::{OutOfPatience, mustache, render, template};
 pub use proxies::{forwarded, proxy_header};
 pub use sse::sse;

@@ -15,7 +15,7 @@
 //! - [`mustache`]: templates, compiled and rendered.
 //! - [`proxy_protocol`]: what a load balancer says before the first byte.
 //! - [`resp`]: what Redis speaks.
-//! - [`access_log`]: the line written for each answered request.
+//! - [`access_log`]: the line written for each answered request, in several formats.
 //! - [`check`]: what must hold for any input at all; the fuzz targets call it, and so do unit tests.
 //!
 //! Invariant of the whole crate: no byte from the wire can make it panic, and the way the bytes were cut into reads

@@ -497,7 +497,8 @@ impl Io {
         if !self.outbox.is_empty() {
             return false;
         }
-        let Some(realtime) = self.realtime.as_mut().filter(|realtime| realtime.stage != Stage::Opening) else {
+        let Some(realtime) = self.realtime.as_mut().filter(|realtime| realtime.stage != Stage::Opening)
+        else {
             return false;
         };
         // All that was written has left.

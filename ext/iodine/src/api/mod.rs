@@ -5,6 +5,7 @@ mod files;
 mod json;
 mod limits;
 mod rack_utils;
+mod request_log;
 mod resp;
 
 use crate::{app_thread, fork, process, rack, roots};
@@ -69,6 +70,7 @@ pub fn init(ruby: &Ruby) -> Result<(), Error> {
     base.define_singleton_method("add_timer", function!(add_timer, 3))?;
     base.define_singleton_method("want_idle", function!(want_idle, 0))?;
     base.define_singleton_method("log", function!(write_log, 2))?;
+    request_log::init(base)?;
     base.define_singleton_method("verbosity", function!(log::verbosity, 0))?;
     base.define_singleton_method("verbosity=", function!(log::set_verbosity, 1))?;
     limits::init(base)?;

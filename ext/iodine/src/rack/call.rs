@@ -154,8 +154,8 @@ pub fn answer_request(ruby: &Ruby, mut request: Box<Request>) -> Answered {
         }
         Ok(Produce::StreamsOn) => {
             if let Some(stream) = held.stream {
-                let log =
-                    request.conn.service().http.log.then_some((request.head, draft.status, request.started));
+                let logged = request.conn.service().http.log.is_some();
+                let log = logged.then_some((request.head, draft.status, request.started));
                 stream.outlive(answered.callbacks, log);
                 answered.callbacks = Callbacks::none();
             }
@@ -241,10 +241,12 @@ fn call(
             if request.conn.is_hijacked() {
                 return Ok(Rest::Nothing);
             }
-            if let Some(upgrade) = upgrade::wanted(request, env, parts.0) {
-                return upgrade.write(draft, request, parts.1, parts.0);
-            }
-            response::write(draft, request, parts)
+            let rest = match upgrade::wanted(request, env, parts.0) {
+                Some(upgrade) => upgrade.write(draft, request, parts.1, parts.0),
+                None => response::write(draft, request, parts),
+            }?;
+            request.conn.service().http.announce(&mut draft.head, &request.head);
+            Ok(rest)
         });
         nil
     });
@@ -397,7 +399,8 @@ fn close_if_possible(body: VALUE) {
 
 fn failure_draft(request: &Request, closing: bool) -> Draft {
     let refused = refusal(&request.conn.service().http, request.facts, 500, closing);
-    let Reply { status, head, length, close, .. } = refused;
+    let Reply { status, mut head, length, close, .. } = refused;
+    request.conn.service().http.announce(&mut head, &request.head);
     Draft { status, head, length, close, ..Draft::default() }
 }
 

@@ -18,7 +18,10 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 /// The subscriptions of the process, by name. Only locked with the GVL held, and never while Ruby runs, so that a fork finds
 /// it open.
-static OF_PROCESS: LazyLock<Mutex<HashMap<Arc<[u8]>, Arc<Subscription>>>> = LazyLock::new(Mutex::default);
+static OF_PROCESS: LazyLock<Mutex<Subscriptions>> = LazyLock::new(Mutex::default);
+
+/// Subscriptions by name: of the same name there is one.
+type Subscriptions = HashMap<Arc<[u8]>, Arc<Subscription>>;
 
 /// Defines the primitives.
 pub fn init(ruby: &Ruby) -> Result<(), Error> {
@@ -162,6 +165,6 @@ fn publish(ruby: &Ruby, channel: RString, data: RString, scope: Symbol) -> Resul
     Ok(true)
 }
 
-fn of_process() -> MutexGuard<'static, HashMap<Arc<[u8]>, Arc<Subscription>>> {
+fn of_process() -> MutexGuard<'static, Subscriptions> {
     OF_PROCESS.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -58,7 +58,20 @@ enum State {
     Refused {
         rejection: Rejection,
         is_head: bool,
+        head: Option<Box<RequestHead>>,
     },
+}
+
+/// A refusal on its way to the state, with the head if that could be understood.
+struct Refusal {
+    rejection: Rejection,
+    head: Option<Box<RequestHead>>,
+}
+
+impl From<Rejection> for Refusal {
+    fn from(rejection: Rejection) -> Refusal {
+        Refusal { rejection, head: None }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -118,18 +131,28 @@ impl RequestDecoder {
     /// Decodes from the start of `input`; returns how many bytes were consumed and what came of them. Call again with
     /// the rest until the answer is [`Step::NeedMore`]. A rejection is final.
     pub fn decode<'i>(&mut self, input: &'i [u8], limits: &Limits) -> Result<(usize, Step<'i>), Rejection> {
-        let decoded = self.decode_state(input, limits);
-        if let Err(rejection) = decoded {
-            let is_head = match self.state {
-                State::Start { .. } | State::StartLf { .. } => says_head(input),
-                _ => self.is_head(),
-            };
-            self.state = State::Refused { rejection, is_head };
-        }
-        decoded
+        self.decode_state(input, limits).map_err(|Refusal { rejection, head }| {
+            if !matches!(self.state, State::Refused { .. }) {
+                let is_head = match self.state {
+                    State::Start { .. } | State::StartLf { .. } => says_head(input),
+                    _ => self.is_head(),
+                };
+                self.state = State::Refused { rejection, is_head, head };
+            }
+            rejection
+        })
     }
 
-    fn decode_state<'i>(&mut self, input: &'i [u8], limits: &Limits) -> Result<(usize, Step<'i>), Rejection> {
+    /// The head of the request that was refused, for the log: there once, and only if the head by itself could be
+    /// understood, as when its body is too long.
+    pub fn take_refused_head(&mut self) -> Option<Box<RequestHead>> {
+        match &mut self.state {
+            State::Refused { head, .. } => head.take(),
+            _ => None,
+        }
+    }
+
+    fn decode_state<'i>(&mut self, input: &'i [u8], limits: &Limits) -> Result<(usize, Step<'i>), Refusal> {
         match &mut self.state {
             State::Start { .. } | State::StartLf { .. } => self.decode_start(input, limits),
             State::Head(partial) => {
@@ -148,11 +171,11 @@ impl RequestDecoder {
                 (consumed, Piece::Data(data)) => Ok((consumed, Step::Body(data))),
                 (consumed, Piece::End) => Ok((consumed, self.end())),
             },
-            State::Refused { rejection, .. } => Err(*rejection),
+            State::Refused { rejection, .. } => Err((*rejection).into()),
         }
     }
 
-    fn decode_start<'i>(&mut self, input: &'i [u8], limits: &Limits) -> Result<(usize, Step<'i>), Rejection> {
+    fn decode_start<'i>(&mut self, input: &'i [u8], limits: &Limits) -> Result<(usize, Step<'i>), Refusal> {
         let head = self.skip_empty_lines(input)?;
         let skipped = input.len().saturating_sub(head.len());
         if head.is_empty() {
@@ -212,7 +235,7 @@ impl Default for RequestDecoder {
 
 impl PartialHead {
     /// Adds input up to the end of the head. Returns how much of it belonged to the head.
-    fn extend(&mut self, input: &[u8], limits: &Limits) -> Result<(usize, Option<Request>), Rejection> {
+    fn extend(&mut self, input: &[u8], limits: &Limits) -> Result<(usize, Option<Request>), Refusal> {
         let seen = self.bytes.len();
         // Beyond the limit and one byte more the scan is certain to refuse, so this bounds the buffer and loses nothing.
         let room = limits.head.saturating_add(1).saturating_sub(seen);
@@ -241,10 +264,12 @@ fn finish_head(
     found: &Found,
     headers: Vec<HeaderSpan>,
     limits: &Limits,
-) -> Result<Request, Rejection> {
+) -> Result<Request, Refusal> {
     let head = RequestHead::new(bytes, found.request_line, headers);
-    let framing = framing::frame(&head, limits)?;
-    Ok(Request { head, framing })
+    match framing::frame(&head, limits) {
+        Ok(framing) => Ok(Request { head, framing }),
+        Err(rejection) => Err(Refusal { rejection, head: Some(Box::new(head)) }),
+    }
 }
 
 /// Finds the header lines of a complete head. The scan counted them, so that the common head finds its room on the
@@ -375,6 +400,31 @@ mod tests {
                     true
                 });
                 assert_eq!((refused, decoder.is_head()), (true, is_head), "{input:?} by {size}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_refused_request_leaves_its_head_if_it_has_one() {
+        let limits = Limits { body: 3, ..Limits::default() };
+        for (input, target) in [
+            ("POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n", Some(&b"/a"[..])),
+            ("POST /b HTTP/1.1\r\nHost: x\r\nExpect: tea\r\n\r\n", Some(b"/b")),
+            ("POST /c HTTP/1.1\r\nHost: x\r\nA\r\n\r\n", None),
+            ("BAD\r\n\r\n", None),
+        ] {
+            for size in [1, input.len()] {
+                let mut decoder = RequestDecoder::new();
+                let mut pieces = input.as_bytes().chunks(size);
+                let rejection = pieces.find_map(|piece| decoder.decode(piece, &limits).err());
+                assert!(rejection.is_some());
+                assert_eq!(decoder.decode(b"x", &limits).err(), rejection);
+                assert_eq!(
+                    decoder.take_refused_head().as_ref().map(|head| head.target()),
+                    target,
+                    "{input:?}"
+                );
+                assert!(decoder.take_refused_head().is_none());
             }
         }
     }

@@ -15,6 +15,7 @@ mod files;
 mod http;
 mod proxy;
 mod realtime;
+mod request_id;
 mod token;
 
 use crate::command::{Command, Handle, Timer};
@@ -32,6 +33,7 @@ use accept::Door;
 use cluster::Channel;
 use conn::Conn;
 use deadlines::{Deadlines, Due};
+use iodine_codec::http::request_id::Sequence;
 use iodine_codec::link::Frame;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
@@ -110,6 +112,8 @@ pub struct Reactor {
     published: Vec<ConnHandle>,
     /// Whether callbacks began lately: they write while they run, and then somebody should be there to notice.
     attentive: bool,
+    /// Ids for requests, from the first on that needs one.
+    request_ids: Option<Sequence>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -169,6 +173,7 @@ impl Reactor {
             hub: Hub::default(),
             published: Vec::new(),
             attentive: false,
+            request_ids: None,
         })
     }
 
