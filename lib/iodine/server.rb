@@ -90,6 +90,7 @@ module Iodine
         @cluster = nil
         Server.child = Server.worker = true
         Base.leave_master
+        Unsent.inherit
         State.fire(:after_fork)
         State.fire(:enter_child)
         serve(slot) { State.fire(:on_start) }
@@ -163,6 +164,7 @@ module Iodine
         Base.start_worker(slot, Limits.of_process)
         @bell = IO.for_fd(Base.notice_descriptor, autoclose: false)
         Server.worker = true
+        Unsent.hand_over
         Tasks.hand_over(keep: !slot.nil?)
         slot ? Connecting.forget : Connecting.hand_over
         @thread_count.times { @threads << app_thread }
