@@ -35,6 +35,7 @@ module Iodine
       def run
         @server.lead(self)
         Base.start_master(@slots.size)
+        Engines.come_back
         Unsent.hand_over_to_cluster
         Tasks.hand_over(keep: true)
         Connecting.hand_over
@@ -204,7 +205,18 @@ module Iodine
           signal_workers(:KILL) if now > deadline || @server.insisted?
           wait(REAP_EVERY) unless @workers.empty?
         end
+        finish_engines
+        Engines.leave
         State.fire(:on_finish)
+      end
+
+      # What was published last leaves by way of Redis, too.
+      def finish_engines
+        # What workers have said last is heard first.
+        wait(0)
+        limit = now + RedisEngines::LAST_WORDS
+        wait(REAP_EVERY) while RedisEngines.busy? && now < limit && !@server.insisted?
+        RedisEngines.stop
       end
 
       def signal_workers(name)

@@ -273,7 +273,8 @@ impl Reactor {
         if self.handle.jobs().is_short_handed() {
             self.handle.notices().wake();
         }
-        if self.phase == Phase::Draining && self.conns.is_empty() {
+        let outlasts = |(_, conn): (usize, &Conn)| conn.shared().service().realtime.outlasts;
+        if self.phase == Phase::Draining && self.conns.iter().all(outlasts) {
             self.phase = Phase::Drained;
             self.handle.notices().post(Notice::Drained);
         }

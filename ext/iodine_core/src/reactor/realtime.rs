@@ -239,7 +239,9 @@ impl Reactor {
     pub(super) fn shut_down_realtime(&mut self, id: ConnId) -> bool {
         let Some(conn) = self.conn(id).filter(|conn| conn.realtime.is_some()) else { return false };
         let shared = conn.shared().clone();
-        self.deliver(&shared, Event::Shutdown);
+        if !shared.service().realtime.outlasts {
+            self.deliver(&shared, Event::Shutdown);
+        }
         true
     }
 
