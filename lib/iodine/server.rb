@@ -166,6 +166,7 @@ module Iodine
         Server.worker = true
         Engines.come_back
         Unsent.hand_over
+        RedisEngines.ask_at_last if slot
         Tasks.hand_over(keep: !slot.nil?)
         slot ? Connecting.forget : Connecting.hand_over
         @thread_count.times { @threads << app_thread }
