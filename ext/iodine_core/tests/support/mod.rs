@@ -5,7 +5,7 @@
 //! for it, with a deadline that only a fault ever reaches.
 
 // Each test file uses its part of this.
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports)]
 
 mod client;
 
