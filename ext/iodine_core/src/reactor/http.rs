@@ -190,8 +190,9 @@ impl Reactor {
             ready => self.jobs.extend(ready),
         }
         match () {
-            () if !keep_alive => Some(Outcome::Finished),
+            // Even if it is the last request: what comes behind it may be no HTTP.
             () if framing.upgrade => Some(Outcome::Paused(Pause::Upgrade)),
+            () if !keep_alive => Some(Outcome::Finished),
             () if in_flight >= PIPELINE || !reads => Some(Outcome::Paused(Pause::Pipeline)),
             () if full => Some(Outcome::Paused(Pause::Queue)),
             () => None,
