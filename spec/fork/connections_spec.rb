@@ -55,4 +55,10 @@ RSpec.describe "a fork in a callback", :real_time do
     server.wait_for_said("closed in true true")
     expect(server.said.grep(/closed in/)).to eq(["closed in true true"])
   end
+
+  it "is no different in a request: what the child raises is its end, not an answer" do
+    expect(value_of("pid = fork or exit(9); Process.wait(pid); $?.exitstatus")).to eq(9)
+    expect(value_of("pid = fork or raise('in the child'); Process.wait(pid); $?.exitstatus")).to eq(1)
+    expect(value_of("$status = Queue.new; Iodine.run { pid = fork or exit(8); Process.wait(pid); $status << $?.exitstatus }; $status.pop")).to eq(8)
+  end
 end
