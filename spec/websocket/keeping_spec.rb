@@ -86,6 +86,18 @@ RSpec.describe "WebSockets that are kept", :real_time do
       expect(Array.new(5000) { socket.read_message[0, 4].to_i }).to eq([*0..4999])
     end
 
+    it "are closed when they read nothing for write_timeout, but not while they do" do
+      hasty = serve(Asking::APP, threads: 2, before: RealTime::SETUP, options: "write_timeout: 0.4")
+      code = "on(on_message: ->(c, _) { c.write('x' * 20_000_000) }, on_close: ->(c) { say 'closed' })"
+      web_socket(code, port: hasty.port).text("go")
+      reading = web_socket(code, port: hasty.port).text("go")
+      parts = Array.new(8) { sleep 0.1 and reading.read_exactly(1_000_000).bytesize }
+      expect(parts.sum).to eq(8_000_000)
+      hasty.wait_for_said("closed")
+      expect(reading.read_exactly(12_000_010).bytesize).to eq(12_000_010)
+      expect(hasty.said).to eq(["closed"])
+    end
+
     # Writes until that is refused, and tells what write and open? say.
     flood = "on(on_message: ->(c, data) { 1000.times { |n| said = c.write('%03d' % n + 'x' * 99_997); tell([n, said, c.open?]) if said != true || n == 999 ; " \
             "break unless said } }, on_close: ->(c) { tell(:closed) })"

@@ -93,11 +93,13 @@ pub fn run_waiting(ruby: &Ruby) -> Result<(), Error> {
     runner.killed.take().map_or(Ok(()), Err)
 }
 
-/// A forked child of the application: its copy of the thread ends without touching what it holds.
-fn abandon(runner: Runner, thread: AppThread) -> Result<(), Error> {
+/// A forked child of the application: its copy of the thread ends without touching what it holds. What the application has
+/// raised there, such as the SystemExit of `exit`, is the end of the child.
+fn abandon(mut runner: Runner, thread: AppThread) -> Result<(), Error> {
+    let raised = runner.killed.take();
     std::mem::forget(runner);
     std::mem::forget(thread);
-    Ok(())
+    raised.map_or(Ok(()), Err)
 }
 
 struct Runner {
@@ -173,10 +175,11 @@ impl Runner {
         let mut next = Some(request);
         while let Some(request) = next.take() {
             // A panic of ours costs one connection, and leaves its client in no doubt.
-            let Ok(answered) = catch_unwind(AssertUnwindSafe(|| answer_request(ruby, request))) else {
+            let Ok(mut answered) = catch_unwind(AssertUnwindSafe(|| answer_request(ruby, request))) else {
                 return conn.abort();
             };
             if fork::is_inert() {
+                self.killed = answered.killed.take();
                 std::mem::forget((answered, conn));
                 return;
             }
@@ -256,7 +259,8 @@ impl Runner {
             }
         });
         if let Err(error) = called {
-            self.killed = report_error(error).or(self.killed.take());
+            let death = if fork::is_inert() { Some(error) } else { report_error(error) };
+            self.killed = death.or(self.killed.take());
         }
     }
 

@@ -161,8 +161,10 @@ pub struct Realtime {
     pub(crate) timeout: Duration,
     deflate: Option<Deflate>,
     deflater: Option<Box<Deflater>>,
-    /// Where writes end, as counted by [`crate::Outbox::taken`].
+    /// Where writes that wait end, as counted by [`crate::Outbox::taken`].
     ends: VecDeque<u64>,
+    /// Where the last one ended, or what was to be written before there was any.
+    last_end: u64,
     /// [`Event::Drained`] is due when the outbox is empty.
     drained_due: bool,
     /// When something was last written.
@@ -271,6 +273,7 @@ impl Realtime {
             deflate: upgrade.deflate,
             deflater: None,
             ends: VecDeque::new(),
+            last_end: 0,
             drained_due: true,
             wrote: None,
             peer_close: None,
@@ -402,7 +405,8 @@ impl Io {
         let end = self.outbox.taken() + self.outbox.pending();
         if let Some(realtime) = &mut self.realtime {
             // A message that left no bytes, as an empty one of SSE, is no write.
-            if realtime.ends.back().is_none_or(|last| *last < end) && !self.outbox.is_empty() {
+            if realtime.last_end < end {
+                realtime.last_end = end;
                 realtime.ends.push_back(end);
                 realtime.drained_due = true;
             }
@@ -525,8 +529,8 @@ impl Shared {
         if io.stream.is_none() || !io.end_work(number) {
             return false;
         }
-        io.become_realtime(&upgrade);
         io.outbox.push(head);
+        io.become_realtime(&upgrade);
         io.switch = Some(Box::new(upgrade));
         io.write_asked = true;
         drop(io);
@@ -837,6 +841,7 @@ impl Io {
     pub(crate) fn become_realtime(&mut self, upgrade: &Upgrade) {
         let mut realtime = Realtime::new(upgrade, Stage::Open);
         realtime.inbox.push_back(Event::Open);
+        realtime.last_end = self.outbox.taken() + self.outbox.pending();
         self.realtime = Some(Box::new(realtime));
         self.forget_requests();
         self.in_flight = 1;

@@ -122,11 +122,15 @@ pub fn answer_request(ruby: &Ruby, mut request: Box<Request>) -> Answered {
     let nil = rb_sys::Qnil as VALUE;
     let mut held = Held { input: nil, body: nil, stream: None, callbacks: Callbacks::none() };
     let called = call(ruby, &request, body, number, &mut draft, &mut held);
+    let outcome = match fork::is_inert() {
+        true => called.map(|_| Produce::Broken),
+        false => called.and_then(|rest| produce(ruby, &request, number, rest, &mut draft, &mut held)),
+    };
     if fork::is_inert() {
-        return answered;
-    }
-    let outcome = called.and_then(|rest| produce(ruby, &request, number, rest, &mut draft, &mut held));
-    if fork::is_inert() {
+        // The end of this child, not of the request.
+        if let Err(Failure::Raised(error)) = outcome {
+            answered.killed = Some(error);
+        }
         return answered;
     }
     let closed = close_body(held.body).map_err(Failure::Raised);

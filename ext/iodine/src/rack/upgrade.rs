@@ -224,9 +224,11 @@ fn write_sse(draft: &mut Draft, request: &Request, headers: VALUE) -> Result<(),
         headers,
         &["content-type", "content-length", "transfer-encoding", "content-encoding", "x-accel-buffering"],
     )?;
+    if !response::has_header(headers, "cache-control") {
+        write_lines(&mut encoder, [("cache-control", "no-cache, max-age=0")]);
+    }
     let lines = [
-        ("content-type", "text/event-stream"),
-        ("cache-control", "no-cache, max-age=0"),
+        ("content-type", sse::MEDIA_TYPE),
         // Proxies that would wait for the end of the answer are asked not to.
         ("x-accel-buffering", "no"),
     ];

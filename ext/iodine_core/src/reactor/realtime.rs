@@ -237,8 +237,12 @@ impl Reactor {
 
     /// The server is ending. False if that is for HTTP to deal with.
     pub(super) fn shut_down_realtime(&mut self, id: ConnId) -> bool {
+        let now = self.now;
         let Some(conn) = self.conn(id).filter(|conn| conn.realtime.is_some()) else { return false };
         let shared = conn.shared().clone();
+        // From here on it has less time to read.
+        conn.blocked = conn.blocked.map(|(_, delivered)| (now, delivered));
+        self.watch(id);
         self.deliver(&shared, Event::Shutdown);
         true
     }
