@@ -117,7 +117,7 @@ impl Conn {
     /// When it must have got on, as things stand.
     fn deadline(&self) -> Option<Instant> {
         if let Some(opening) = &self.opening {
-            return Some(opening.by);
+            return Some(opening.deadline());
         }
         if let Some(until) = self.lingering {
             return Some(until.min(self.active + SILENCE));
