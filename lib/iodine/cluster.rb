@@ -30,6 +30,8 @@ module Iodine
         @young_deaths = 0
         @spawn_at = nil
         @restarts = 0
+        # Whether the connections of the master itself are closed.
+        @drained = false
       end
 
       def run
@@ -77,6 +79,7 @@ module Iodine
         while (name, slot = Base.take_notice)
           raise "the server can not go on: its poller has failed" if name == :failed
 
+          @drained = true if %i[drained drain_timed_out].include?(name)
           worker = @workers.find { |candidate| candidate.slot == slot }
           next unless worker
 
@@ -195,14 +198,22 @@ module Iodine
         Base.log(4, "Server Detected exit signal.")
         State.fire(:start_shutdown)
         @workers.each { |worker| ask_to_stop(worker) }
+        # The master's own clients.
+        Base.shut_down(@server.insisted? ? 0.0 : @server.shutdown_timeout.to_f)
         deadline = now + @server.shutdown_timeout + GRACE
-        until @workers.empty?
+        until @workers.empty? && @drained
           reap
           reopen_logs
-          signal_workers(:KILL) if now > deadline || @server.insisted?
-          wait(REAP_EVERY) unless @workers.empty?
+          insist if now > deadline || @server.insisted?
+          wait(REAP_EVERY) unless @workers.empty? && @drained
         end
+        nil while Base.run_waiting_jobs && now < deadline && !@server.insisted?
         State.fire(:on_finish)
+      end
+
+      def insist
+        Base.shut_down(0.0) unless @drained
+        signal_workers(:KILL)
       end
 
       def signal_workers(name)

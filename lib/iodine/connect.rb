@@ -9,8 +9,8 @@ module Iodine
     # @api private
     class Destination
       URL = %r{\A(?:(?<scheme>[a-z][a-z0-9+.-]*)://)?(?:[^/?\#@]*@)?(?<authority>[^/?\#]*)(?<path>[^\#]*)}i
-      USUAL_PORTS = { "ws" => 80, "http" => 80, "wss" => 443, "https" => 443 }.freeze
-      SECURE = %w[wss https tls ssl].freeze
+      USUAL_PORTS = { "ws" => 80, "wss" => 443 }.freeze
+      SECURE = %w[wss tls ssl].freeze
 
       # @return [String] what the request asks for
       attr_reader :path
@@ -24,12 +24,15 @@ module Iodine
       def initialize(settings)
         @service = settings[:service].to_s.downcase
         settings[:url].is_a?(String) ? read_url(settings[:url]) : read_address(settings)
+        # WebSockets would be the wrong thing to speak to whoever is asked for a page.
+        raise "HTTP client connections aren't supported yet." if @service.start_with?("h")
+
         @path = settings[:path].to_s unless settings[:path].nil?
         @path = "/#{@path}" unless @path&.start_with?("/")
       end
 
       def websocket?
-        @service.start_with?("w", "h")
+        @service.start_with?("w")
       end
 
       def secure?
@@ -74,7 +77,7 @@ module Iodine
       end
 
       def read_address(settings)
-        address = settings[:address].to_s
+        address = (settings[:address] || DEFAULT_SETTINGS[:address]).to_s
         port = settings[:port]
         return @socket = address if address.include?("/") && [nil, "", "0", 0].include?(port)
 
@@ -204,7 +207,15 @@ module Iodine
         def cookie_line(cookies)
           return [] if cookies.nil? || cookies.empty?
 
-          [["cookie", cookies.map { |name, value| "#{name}=#{value}" }.join("; ")]]
+          [["cookie", cookies.map { |name, value| cookie(name.to_s, value.to_s) }.join("; ")]]
+        end
+
+        # One that would be several, or another one, for the server is refused; control bytes are, as in any header.
+        def cookie(name, value)
+          raise ArgumentError, "a cookie can not be named #{name.inspect}" if name.empty? || name.match?(/[=;,\s]/)
+          raise ArgumentError, "the cookie #{name} can not be #{value.inspect}" if value.include?(";")
+
+          "#{name}=#{value}"
         end
       end
     end

@@ -77,9 +77,10 @@ pub fn work(ruby: &Ruby) -> Result<(), Error> {
     }
 }
 
-/// Runs the jobs that wait now, on the calling thread: for the master, which has no app threads.
-pub fn run_waiting(ruby: &Ruby) -> Result<(), Error> {
-    let Some(handle) = process::handle() else { return Ok(()) };
+/// Runs the jobs that wait now, on the calling thread: for the master, which has no app threads. Returns whether there are
+/// more.
+pub fn run_waiting(ruby: &Ruby) -> Result<bool, Error> {
+    let Some(handle) = process::handle() else { return Ok(false) };
     let mut thread = handle.jobs().enter();
     let mut runner = Runner { handle, answered: Vec::new(), lines: Lines::default(), killed: None };
     // What these jobs add is left for the next time, so that signals and workers get their turn.
@@ -87,10 +88,11 @@ pub fn run_waiting(ruby: &Ruby) -> Result<(), Error> {
         let Some((job, _)) = thread.take() else { break };
         runner.run(ruby, job);
         if fork::is_inert() {
-            return abandon(runner, thread);
+            return abandon(runner, thread).map(|()| false);
         }
     }
-    runner.killed.take().map_or(Ok(()), Err)
+    let more = runner.handle.jobs().waiting() > 0;
+    runner.killed.take().map_or(Ok(more), Err)
 }
 
 /// A forked child of the application: its copy of the thread ends without touching what it holds. What the application has

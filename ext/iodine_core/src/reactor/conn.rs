@@ -119,7 +119,7 @@ impl Conn {
     /// When it must have got on, as things stand.
     fn deadline(&self) -> Option<Instant> {
         if let Some(opening) = &self.opening {
-            return Some(opening.by);
+            return Some(opening.deadline());
         }
         if let Some(until) = self.lingering {
             return Some(until.min(self.active + SILENCE));
@@ -333,7 +333,7 @@ impl Reactor {
     }
 
     /// As [`Reactor::register`], for a connection that has lived without: it can not go on if that fails.
-    fn register_late(&mut self, id: ConnId) {
+    pub(super) fn register_late(&mut self, id: ConnId) {
         if self.register(id).is_err() {
             self.remove(id);
         }

@@ -80,6 +80,8 @@ impl Reactor {
         conn.decoder = RequestDecoder::new();
         conn.message = None;
         conn.finished = false;
+        // A request that was to be the last had no need of the poller.
+        self.register_late(id);
         if draining {
             self.deliver(&shared, Event::Shutdown);
         }
