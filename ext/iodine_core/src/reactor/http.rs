@@ -241,6 +241,10 @@ impl Reactor {
     pub(super) fn resume(&mut self, id: ConnId) {
         let now = self.now;
         let switched = self.switch(id);
+        if switched {
+            // Its request may have been taken for the last that it sends.
+            self.register_late(id);
+        }
         let Some(conn) = self.conn(id) else { return };
         match conn.paused.take() {
             Some(Pause::Reject(rejection)) => return self.reject(id, rejection),
