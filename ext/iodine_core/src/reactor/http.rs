@@ -126,13 +126,12 @@ impl Reactor {
         };
         let expects = request.framing.expect_continue && !more;
         let sink = BodySink::new(expected, conn.shared().service().http.body_memory);
-        let Request { mut head, framing } = request;
-        if conn.shared().service().http.request_id {
-            let trusted = conn.shared().is_trusted();
-            self.identify(&mut head, trusted);
-        }
-        let conn = self.conn(id)?;
+        let wants_id = conn.shared().service().http.request_id;
+        let Request { head, framing } = request;
         conn.message = Some(Box::new(Message { head, framing, sink, before: 0, started: now }));
+        if wants_id {
+            self.identify(id);
+        }
         // A client that has sent some of the body does not wait for leave (RFC 9110 section 10.1.1).
         expects.then_some(Outcome::Paused(Pause::Continue))
     }
@@ -320,7 +319,7 @@ impl Reactor {
         let Some(mut head) = conn.decoder.take_refused_head() else { return (None, now) };
         if conn.shared().service().http.request_id {
             let trusted = conn.shared().is_trusted();
-            self.identify(&mut head, trusted);
+            self.give_id(&mut head, trusted);
         }
         (Some(head), now)
     }
