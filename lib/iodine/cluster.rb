@@ -198,22 +198,25 @@ module Iodine
         Base.log(4, "Server Detected exit signal.")
         State.fire(:start_shutdown)
         @workers.each { |worker| ask_to_stop(worker) }
-        # The master's own clients.
-        Base.shut_down(@server.insisted? ? 0.0 : @server.shutdown_timeout.to_f)
         deadline = now + @server.shutdown_timeout + GRACE
-        until @workers.empty? && @drained
+        until @workers.empty?
           reap
           reopen_logs
-          insist if now > deadline || @server.insisted?
-          wait(REAP_EVERY) unless @workers.empty? && @drained
+          signal_workers(:KILL) if now > deadline || @server.insisted?
+          wait(REAP_EVERY) unless @workers.empty?
         end
-        nil while Base.run_waiting_jobs && now < deadline && !@server.insisted?
+        close_clients(deadline)
         State.fire(:on_finish)
       end
 
-      def insist
-        Base.shut_down(0.0) unless @drained
-        signal_workers(:KILL)
+      # The master's own clients, Redis among them, go last: workers publish up to their last moment.
+      def close_clients(deadline)
+        Base.shut_down(@server.insisted? ? 0.0 : [deadline - now, 0.0].max)
+        until @drained
+          wait(REAP_EVERY)
+          Base.shut_down(0.0) if now > deadline || @server.insisted?
+        end
+        nil while Base.run_waiting_jobs && now < deadline && !@server.insisted?
       end
 
       def signal_workers(name)
