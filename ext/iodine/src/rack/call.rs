@@ -237,6 +237,7 @@ fn call(
         held.callbacks = env::build(request, &parts);
         let env = held.callbacks.env;
         hijack.set_env(env);
+        let size = upgrade::size(env);
         // SAFETY: the GVL is held; what is raised is caught by `protect`.
         let answer = unsafe { rb_sys::rb_funcallv(app, ids().call, 1, &env) };
         written = response::unpack(answer).and_then(|parts| {
@@ -245,7 +246,7 @@ fn call(
             if request.conn.is_hijacked() {
                 return Ok(Rest::Nothing);
             }
-            let rest = match upgrade::wanted(request, env, parts.0) {
+            let rest = match upgrade::wanted(request, env, size, parts.0) {
                 Some(upgrade) => upgrade.write(draft, request, parts.1, parts.0),
                 None => response::write(draft, request, parts),
             }?;
