@@ -333,7 +333,7 @@ impl Reactor {
     }
 
     /// As [`Reactor::register`], for a connection that has lived without: it can not go on if that fails.
-    fn register_late(&mut self, id: ConnId) {
+    pub(super) fn register_late(&mut self, id: ConnId) {
         if self.register(id).is_err() {
             self.remove(id);
         }

@@ -79,6 +79,8 @@ impl Reactor {
         conn.decoder = RequestDecoder::new();
         conn.message = None;
         conn.finished = false;
+        // A client that had no more to ask may not have been listened to.
+        self.register_late(id);
         if draining {
             self.deliver(&shared, Event::Shutdown);
         }
