@@ -197,6 +197,32 @@ RSpec.describe "the handshake of WebSockets", :real_time do
     expect(Array.new(4) { socket.read_message }).to eq(%w[open a b c])
   end
 
+  it "may ask for the end of HTTP in the same breath: what comes next is heard all the same" do
+    # In one packet, and a little later: the server has read the request by then, or has not.
+    [nil, 0, 0.01].each do |pause|
+      4.times do
+        request = { headers: { "Connection" => "close, Upgrade" } }
+        early = pause ? "" : WebSocketClient.frame(:text, "early")
+        web_socket("sleep 0.02; echo", more: early, **request) do |socket|
+          expect(socket.read_message).to eq("early") unless pause
+          sleep pause if pause
+          expect(socket.text("late").read_message).to eq("late")
+          expect(socket.say_goodbye).to eq([1000, ""])
+        end
+      end
+    end
+  end
+
+  it "closes behind a refusal when the client asked for that" do
+    lines = code_line("[403, text, ['no']]")
+    request = WebSocketClient.handshake(headers: { "Connection" => "close, Upgrade" }, lines: lines)
+    RawClient.open(server.port) do |client|
+      answer = client.write(request + WebSocketClient.frame(:text, "early")).read_response
+      expect([answer.status, answer.body, answer["connection"]]).to eq([403, "no", "close"])
+      expect(client).to be_closed_by_server
+    end
+  end
+
   it "hears what comes byte by byte" do
     WebSocketClient.open(server.port) do |client|
       (WebSocketClient.handshake(lines: upgrade_line("echo")) + WebSocketClient.frame(:text, "é")).each_char { |byte| client.write(byte) }
