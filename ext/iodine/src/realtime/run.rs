@@ -114,6 +114,7 @@ fn run_event(conn: &ConnHandle, object: Obj<Connection>, event: Event) -> Result
             called
         }
         Event::Closed => {
+            object.set_closed();
             let called = if has.close { call(object, ids.close) } else { Ok(()) };
             if !fork::is_inert() {
                 connection::end(object, conn);
