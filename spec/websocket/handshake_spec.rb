@@ -2,6 +2,8 @@
 
 # From a request of HTTP to a WebSocket: which requests may, what the application says to it, and what is answered.
 
+require "tmpdir"
+
 RSpec.describe "the handshake of WebSockets", :real_time do
   serve_for_all(Asking::APP, threads: 2, before: RealTime::SETUP)
 
@@ -271,6 +273,27 @@ RSpec.describe "the handshake of WebSockets", :real_time do
     expect(lint.log).not_to match(/Lint|Error/)
   ensure
     socket&.close
+  end
+
+  it "is an answer for those who are called behind it" do
+    socket = web_socket(<<~RUBY)
+      env["rack.after_reply"] << -> { tell(:after) }
+      env["rack.response_finished"] << ->(env, status, headers, error) { tell(status, error) }
+      on(on_open: ->(c) { c.write("open") })
+    RUBY
+    expect(socket.read_message).to eq("open")
+    answer, after = told(2)
+    expect([answer.last, after]).to eq([nil, :after])
+  end
+
+  it "goes over Unix sockets" do
+    Dir.mktmpdir do |folder|
+      serve(Asking::APP, before: RealTime::SETUP, address: "#{folder}/socket")
+      WebSocketClient.open_unix("#{folder}/socket") do |socket|
+        expect(socket.shake_hands(lines: upgrade_line("echo")).text("x" * 70_000).read_message).to eq("x" * 70_000)
+        expect(socket.say_goodbye).to eq([1000, ""])
+      end
+    end
   end
 
   it "is logged as a request that was answered by 101" do
