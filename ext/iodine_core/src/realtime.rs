@@ -788,10 +788,6 @@ impl Io {
         realtime.last_end = self.outbox.taken() + self.outbox.pending();
         self.realtime = Some(Box::new(realtime));
         self.forget_requests();
-        // It was to close because of what came behind the request, which is not a request any more.
-        if self.closing == Closing::Linger {
-            self.closing = Closing::No;
-        }
         self.in_flight = 1;
     }
 
