@@ -191,6 +191,18 @@ RSpec.describe "server-sent events", :real_time do
       end
     end
 
+    it "who went before the answer" do
+      code = "say 'at work'; sleep 0.05; env['rack.upgrade'] = on(on_open: ->(c) { tell(:open) }, on_close: ->(c) { tell(:closed) }); [200, {}, []]"
+      [:close, :finish_writing].each_with_index do |deed, n|
+        stream = EventStream.open(server.port)
+        (@sockets ||= []) << stream
+        stream.write("GET / HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n#{code_line(code)}\r\n")
+        server.wait_for_said("at work", times: n + 1)
+        stream.public_send(deed)
+        expect(told(2)).to eq(%i[open closed])
+      end
+    end
+
     it "who had no more to ask" do
       [{ version: "1.0" }, { lines: "Accept: text/event-stream\r\nConnection: close\r\n" }].each do |request|
         event_stream("on(on_close: ->(c) { tell(:closed) })", **request).close
