@@ -235,7 +235,8 @@ impl Connection {
     /// `close(code = 1000, reason = "")`: closes when all that was written has left. Code and reason are for WebSockets.
     fn close(ruby: &Ruby, this: &Connection, args: &[Value]) -> Result<(), Error> {
         // nil is as good as nothing.
-        let args = scan_args::<(), (Option<Option<u16>>, Option<Option<String>>), (), (), (), ()>(args)?;
+        type CodeAndReason = (Option<Option<u16>>, Option<Option<String>>);
+        let args = scan_args::<(), CodeAndReason, (), (), (), ()>(args)?;
         let (code, reason) = (args.optional.0.flatten(), args.optional.1.flatten());
         let code = code.unwrap_or(close_code::NORMAL);
         if !matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) {
