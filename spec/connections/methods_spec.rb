@@ -310,6 +310,17 @@ RSpec.describe "Iodine::Connection", :real_time do
       end
     end
 
+    it "is ignored in the last on_close, and in that of a switch ends whom it puts there" do
+      socket = web_socket(<<~RUBY)
+        third = on(on_open: ->(c) { tell(:open3) }, on_close: ->(c) { tell(:close3) })
+        second = on(on_open: ->(c) { tell(:open2); c.write("switched") }, on_close: ->(c) { tell(:close2); c.handler = third; tell(c.handler.equal?(self)) })
+        on(on_message: ->(c, _) { c.handler = second }, on_close: ->(c) { tell(:close1); c.handler = third })
+      RUBY
+      expect(socket.text("x").read_message).to eq("switched")
+      socket.say_goodbye
+      expect(told(6)).to eq([:close1, :open3, :close3, :open2, :close2, true])
+    end
+
     it "takes anything for a silent one, and asks for methods once" do
       socket = web_socket(<<~RUBY)
         late = Object.new

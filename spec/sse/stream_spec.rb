@@ -160,12 +160,53 @@ RSpec.describe "server-sent events", :real_time do
     expect(value_of("told")).to eq([])
   end
 
+  {
+    "garbage" => "\0\xFF garbage\r\n\r\n".b, "a request" => "GET / HTTP/1.1\r\nHost: x\r\n\r\n", "an empty line" => "\r\n",
+    "a request that expects leave" => "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n",
+    "a request without its end" => "GET / HTTP/1.1\r\nHos"
+  }.each do |what, bytes|
+    ["", "Connection: close\r\n"].each do |close|
+      it "is no longer HTTP: #{what} behind the request is nothing #{"(close)" unless close.empty?}" do
+        stream = EventStream.open(server.port)
+        (@sockets ||= []) << stream
+        code = "sleep 0.02; env['rack.upgrade'] = on(on_open: ->(c) { $client = c; c.write('a') }, on_close: ->(c) { tell(:closed) }); [200, {}, []]"
+        stream.write("GET / HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n#{close}#{code_line(code)}\r\n" + bytes)
+        expect(stream.read_head.answer.status).to eq(200)
+        expect(stream.read_event).to eq(["data: a"])
+        expect(stream).to be_silent(0.05)
+        expect(value_of("$client.write('b')")).to be(true)
+        expect(stream.read_event).to eq(["data: b"])
+        stream.close
+        expect(told).to eq([:closed])
+      end
+    end
+  end
+
   describe "F36: ends with the client" do
     [["at once", ""], ["though it had sent something", "x"], ["though it had sent much", "x" * 300_000]].each do |what, bytes|
       it what do
         stream = event_stream("on(on_close: ->(c) { tell(:closed, c.open?) })")
         stream.write(bytes).close
         expect(told).to eq([[:closed, false]])
+      end
+    end
+
+    it "who went before the answer" do
+      code = "say 'at work'; sleep 0.05; env['rack.upgrade'] = on(on_open: ->(c) { tell(:open) }, on_close: ->(c) { tell(:closed) }); [200, {}, []]"
+      [:close, :finish_writing].each_with_index do |deed, n|
+        stream = EventStream.open(server.port)
+        (@sockets ||= []) << stream
+        stream.write("GET / HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n#{code_line(code)}\r\n")
+        server.wait_for_said("at work", times: n + 1)
+        stream.public_send(deed)
+        expect(told(2)).to eq(%i[open closed])
+      end
+    end
+
+    it "who had no more to ask" do
+      [{ version: "1.0" }, { lines: "Accept: text/event-stream\r\nConnection: close\r\n" }].each do |request|
+        event_stream("on(on_close: ->(c) { tell(:closed) })", **request).close
+        expect(told).to eq([:closed])
       end
     end
   end

@@ -116,6 +116,19 @@ RSpec.describe "WebSockets that are kept", :real_time do
         expect(told).to eq([:closed])
       end
 
+      it "are told so by write_event, too, and streams of events just end" do
+        stream = event_stream(<<~RUBY)
+          on(on_open: ->(c) { $client = c; c.write("open") }, on_close: ->(c) { tell(:closed) })
+        RUBY
+        expect(stream.read_event).to eq(["data: open"])
+        said = value_of("Array.new(300) { $client.write_event('x' * 100_000, id: 1) }")
+        expect(said.uniq).to eq([true, false, nil])
+        expect(said.count(false)).to eq(1)
+        said.count(true).times { expect(stream.read_event.last.bytesize).to eq(100_006) }
+        expect(stream.read_all).to eq("")
+        expect(told).to eq([:closed])
+      end
+
       it "may have one message that is larger than the backlog" do
         socket = web_socket("on(on_message: ->(c, _) { c.write('x' * 9_000_000) })").text("go")
         expect(socket.read_message.bytesize).to eq(9_000_000)

@@ -115,6 +115,7 @@ fn run_event(conn: &ConnHandle, object: Obj<Connection>, event: Event) -> Result
             called
         }
         Event::Closed(ended) => {
+            object.set_closed();
             let called = if has.close { call(object, ids.close) } else { Ok(()) };
             if !fork::is_inert() {
                 connection::end(object, conn);

@@ -166,7 +166,9 @@ impl Reactor {
         let keep_alive = framing.keep_alive && !draining;
         let facts = RequestFacts { version: head.version(), keep_alive, head: head.is_head() };
         let shared = conn.shared().clone();
-        conn.finished = !keep_alive;
+        // Behind a request to upgrade may come what belongs to another protocol.
+        let ends = !keep_alive && !framing.upgrade;
+        conn.finished = ends;
         let conn_of_job = shared.clone();
         let job = RequestJob { conn: conn_of_job, head, body, facts, started, arrived: now, crowded };
         let job = Job::Request(Box::new(job));
@@ -177,7 +179,7 @@ impl Reactor {
             conn.finished = true;
             return Some(Outcome::Finished);
         }
-        io.client_ends = !framing.keep_alive;
+        io.client_ends = ends && !framing.keep_alive;
         let ready = io.dispatch(job);
         let in_flight = io.in_flight;
         // A client that asks without reading must not fill our memory with answers.
@@ -189,9 +191,8 @@ impl Reactor {
             ready => self.jobs.extend(ready),
         }
         match () {
-            // Even if it is the last request: what comes behind it may be no HTTP.
+            () if ends => Some(Outcome::Finished),
             () if framing.upgrade => Some(Outcome::Paused(Pause::Upgrade)),
-            () if !keep_alive => Some(Outcome::Finished),
             () if in_flight >= PIPELINE || !reads => Some(Outcome::Paused(Pause::Pipeline)),
             () if full => Some(Outcome::Paused(Pause::Queue)),
             () => None,
@@ -240,12 +241,10 @@ impl Reactor {
     pub(super) fn resume(&mut self, id: ConnId) {
         let now = self.now;
         let switched = self.switch(id);
-        if switched {
-            // Its request may have been taken for the last that it sends.
-            self.register_late(id);
-        }
         let Some(conn) = self.conn(id) else { return };
         match conn.paused.take() {
+            // What waited was a matter of HTTP.
+            _ if switched => {}
             Some(Pause::Reject(rejection)) => return self.reject(id, rejection),
             // Nobody will read the body: the client need not send it.
             Some(Pause::Continue) if self.is_crowded(id) => {
@@ -269,7 +268,6 @@ impl Reactor {
                 self.write_at_once(id);
             }
             Some(Pause::Pipeline | Pause::Queue | Pause::Upgrade | Pause::Events) => {}
-            None if switched => {}
             None => return,
         }
         let Some(conn) = self.conn(id) else { return };

@@ -80,7 +80,9 @@ impl Reactor {
         conn.decoder = RequestDecoder::new();
         conn.message = None;
         conn.finished = false;
-        // A request that was to be the last had no need of the poller.
+        // The end may have been read already, as that of the requests. It can be read again.
+        conn.unread = true;
+        // A client that had no more to ask may not have been listened to.
         self.register_late(id);
         if draining {
             self.deliver(&shared, Event::Shutdown);
