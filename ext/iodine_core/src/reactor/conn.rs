@@ -564,6 +564,11 @@ impl Reactor {
         self.refuse_request(id, 408, &format!("the request {slow} took too long"));
     }
 
+    /// Whether nobody is left to run what there is to do.
+    pub(super) fn is_over(&self) -> bool {
+        matches!(self.phase, Phase::Drained | Phase::Ended)
+    }
+
     pub(super) fn is_draining(&self) -> bool {
         self.phase != Phase::Serving
     }

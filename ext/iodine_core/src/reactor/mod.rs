@@ -198,6 +198,8 @@ impl Reactor {
         self.close_all();
         // What app threads left behind holds this reactor's handle, and so itself.
         self.handle.write_unwritten();
+        // Whoever waits for an answer to a command learns that there will be none.
+        while self.handle.next_command().is_some() {}
     }
 
     /// The poller's descriptor: readable when [`Reactor::turn`] would find something.
