@@ -138,8 +138,9 @@ module Iodine
         Base.start_worker(slot, Limits.of_process)
         @bell = IO.for_fd(Base.notice_descriptor, autoclose: false)
         Server.worker = true
-        Tasks.hand_over(keep: !slot.nil?)
-        slot ? Connecting.forget : Connecting.hand_over
+        # Only a master needs them again: for workers that replace others.
+        Tasks.hand_over(keep: false)
+        Connecting.hand_over
         @thread_count.times { @threads << app_thread }
         Base.expect_threads(@thread_count)
         Base.say_ready

@@ -4,7 +4,7 @@
 //! finds it open.
 
 use crate::realtime::subscriptions;
-use crate::{gvl, roots};
+use crate::{gvl, roots, timers};
 use iodine_core::command::{Command, Handle};
 use iodine_core::link::Link;
 use iodine_core::log::Writer;
@@ -77,11 +77,9 @@ pub fn has_reactor_thread() -> bool {
     matches!(lock().role, Role::Worker { .. })
 }
 
-/// Starts serving in this process. A forked worker names its `slot`, and lets go of all that was the master's.
+/// Starts serving in this process. A forked worker names its `slot`.
 pub fn start_worker(slot: Option<usize>, mut config: ReactorConfig) -> io::Result<()> {
     let mut state = lock();
-    // Dropping closes the copies of the master's descriptors; its poller keeps what it has registered.
-    state.role = Role::Idle;
     let link = match (slot, state.nursery.take()) {
         (Some(slot), Some((named, _, ours))) if named == slot => {
             config.place = state.board.map(|board| (board, slot));
@@ -124,6 +122,7 @@ pub fn stop_worker() {
         },
         || {},
     );
+    timers::release_all();
 }
 
 /// Becomes the master of a cluster with places for `slots` workers.
@@ -137,6 +136,18 @@ pub fn start_master(slots: usize) -> io::Result<()> {
     Ok(())
 }
 
+/// In a worker that was forked just now: what the master has is not this process's. What the application asks for from here
+/// on waits for a reactor of its own.
+pub fn leave_master() {
+    let mut state = lock();
+    state.handle = None;
+    // Dropping closes the copies of the master's descriptors; its poller keeps what it has registered.
+    if let Role::Master(master) = std::mem::replace(&mut state.role, Role::Idle) {
+        master.reactor.abandon();
+    }
+    timers::release_all();
+}
+
 /// The end of the master's part.
 pub fn stop_master() {
     let mut state = lock();
@@ -144,6 +155,7 @@ pub fn stop_master() {
         state.role = Role::Idle;
         state.handle = None;
         state.board = None;
+        timers::release_all();
     }
 }
 

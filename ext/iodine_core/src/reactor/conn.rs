@@ -281,14 +281,20 @@ impl Reactor {
             self.remove(id);
             return Err(error);
         }
-        let conns = &self.conns;
+        self.prune_deadlines();
+        Ok(id)
+    }
+
+    /// Throws out what means nothing any more, when much has gathered.
+    pub(super) fn prune_deadlines(&mut self) {
+        let (conns, timers) = (&self.conns, &self.timers);
         self.deadlines.prune(|at, due| match due {
             Due::Conn(id) => {
                 conns.get(id.slot as usize).is_some_and(|conn| conn.id() == id && conn.checked_at == Some(at))
             }
-            Due::Timer(_) | Due::Accept(_) | Due::DrainEnd => true,
+            Due::Timer(id) => timers.contains_key(&id),
+            Due::Accept(_) | Due::DrainEnd => true,
         });
-        Ok(id)
     }
 
     /// Drops a connection of which nobody is to hear.
