@@ -108,6 +108,8 @@ module Iodine
       # In the new process, which ends with this: what the caller of `start` does next is the root's business.
       def become_worker(slot)
         ForkGuard.worker_done
+        Base.leave_master
+        Connecting.forget
         @server.run_worker(slot)
       rescue StandardError, ScriptError => error
         Base.report(error)

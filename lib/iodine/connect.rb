@@ -131,13 +131,14 @@ module Iodine
 
           # A copy: the caller may close its own.
           copy = IO.for_fd(fd, autoclose: false).dup
+          # Nothing ever happens to a file that could be waited for.
+          raise IOError, "invalid fd." if copy.stat.file? || copy.stat.directory?
+
           return handler if Base.attach(copy.fileno, handler).tap { |attached| copy.close if attached }
 
           @waiting << -> { Base.attach(copy.fileno, handler).tap { copy.close } }
           handler
-        rescue SystemCallError, ArgumentError => error
-          raise if error.message.start_with?("A callback")
-
+        rescue SystemCallError, RangeError
           raise IOError, "invalid fd."
         end
 

@@ -89,7 +89,6 @@ module Iodine
         @exit_signals = 0
         @cluster = nil
         Server.child = Server.worker = true
-        Base.leave_master
         State.fire(:after_fork)
         State.fire(:enter_child)
         serve(slot) { State.fire(:on_start) }
@@ -163,8 +162,9 @@ module Iodine
         Base.start_worker(slot, Limits.of_process)
         @bell = IO.for_fd(Base.notice_descriptor, autoclose: false)
         Server.worker = true
-        Tasks.hand_over(keep: !slot.nil?)
-        slot ? Connecting.forget : Connecting.hand_over
+        # Only a master needs them again: for workers that replace others.
+        Tasks.hand_over(keep: false)
+        Connecting.hand_over
         @thread_count.times { @threads << app_thread }
         Base.expect_threads(@thread_count)
         Base.say_ready

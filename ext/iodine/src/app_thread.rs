@@ -4,7 +4,7 @@
 //! many answers have gathered and more jobs wait, the reactor writes them meanwhile on another core.
 
 use crate::rack::{self, Callbacks, Outcome, answer_request, report_error};
-use crate::{api, fork, gvl, process, realtime, roots};
+use crate::{api, fork, gvl, process, realtime, roots, timers};
 use iodine_codec::http::RequestHead;
 use iodine_core::access_log::Lines;
 use iodine_core::command::{Command, Handle};
@@ -147,12 +147,12 @@ impl Runner {
             Job::Request(request) => self.run_lane(ruby, request),
             Job::Task(root) => self.run_task(root, true),
             Job::Timer { id, root, last } => {
-                self.run_task(root, last);
+                self.run_timer(root, last);
                 if !last && !fork::is_inert() {
                     self.handle.send(Command::TimerDone(id));
                 }
             }
-            Job::Forget(root) => roots::release(root),
+            Job::Forget(root) => timers::release(root),
             Job::Events(conn) => self.run_events(ruby, &conn),
             Job::Deliver(subscription) => {
                 let death = realtime::run_deliveries(&subscription, self.handle.jobs());
@@ -232,6 +232,19 @@ impl Runner {
     fn call_back(&mut self, callbacks: Callbacks, error: Option<Error>) {
         let death = callbacks.run(error.as_ref());
         self.killed = death.or(self.killed.take());
+    }
+
+    /// Calls the block of a timer, unless that was cancelled meanwhile.
+    fn run_timer(&mut self, root: Root, last: bool) {
+        let live = timers::is_live(root);
+        if last {
+            timers::forget(root);
+        }
+        match live {
+            true => self.run_task(root, last),
+            false if last => roots::release(root),
+            false => {}
+        }
     }
 
     fn run_task(&mut self, root: Root, last: bool) {

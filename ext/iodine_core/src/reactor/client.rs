@@ -7,7 +7,7 @@ use super::{Reactor, Readiness};
 use crate::conn::{ConnHandle, ConnId, Peer};
 use crate::job::Job;
 use crate::log::{self, Level};
-use crate::outgoing::{Attached, Handshake, Outgoing, Target};
+use crate::outgoing::{Attached, Handshake, Outgoing, Taken, Target};
 use crate::realtime::Event;
 use crate::stream::Stream;
 use crate::sys::Fd;
@@ -221,21 +221,27 @@ impl Reactor {
     /// Takes over a socket of the application's.
     pub(super) fn attach(&mut self, attached: Attached) {
         let Attached { stream, service, upgrade, taker } = attached;
+        if self.is_over() {
+            return;
+        }
         let peer = Peer::Unix(Arc::from("attached"));
-        match self.insert(stream, peer, service.clone(), Some(upgrade.clone())) {
-            Ok(id) => {
-                let Some(conn) = self.conn(id) else { return };
-                let shared = conn.shared().clone();
-                if let Some(taker) = taker {
-                    // Its first event is not for an app thread, unless nobody waits for it any more.
-                    if taker.try_send(shared.clone()).is_ok() {
-                        self.jobs
-                            .retain(|job| !matches!(job, Job::Events(conn) if Arc::ptr_eq(conn, &shared)));
-                    }
+        let inserted = self.insert(stream, peer, service, Some(upgrade));
+        if let Err(error) = &inserted {
+            log::message(Level::Error, &format!("a socket can not be attached: {error}"));
+        }
+        let draining = self.is_draining();
+        let shared = inserted.ok().and_then(|id| self.conn(id)).map(|conn| conn.shared().clone());
+        if let Some(shared) = shared.as_ref().filter(|_| draining) {
+            self.deliver(shared, Event::Shutdown);
+        }
+        match (taker, shared) {
+            (None, _) => {}
+            (Some(taker), None) => drop(taker.try_send(Taken::Over)),
+            // Its first event is not for an app thread, unless nobody waits for it any more.
+            (Some(taker), Some(shared)) => {
+                if taker.try_send(Taken::Yours(shared.clone())).is_ok() {
+                    self.jobs.retain(|job| !matches!(job, Job::Events(conn) if Arc::ptr_eq(conn, &shared)));
                 }
-            }
-            Err(error) => {
-                log::message(Level::Error, &format!("a socket can not be attached: {error}"));
             }
         }
     }

@@ -294,14 +294,20 @@ impl Reactor {
             self.remove(id);
             return Err(error);
         }
-        let conns = &self.conns;
+        self.prune_deadlines();
+        Ok(id)
+    }
+
+    /// Throws out what means nothing any more, when much has gathered.
+    pub(super) fn prune_deadlines(&mut self) {
+        let (conns, timers) = (&self.conns, &self.timers);
         self.deadlines.prune(|at, due| match due {
             Due::Conn(id) => {
                 conns.get(id.slot as usize).is_some_and(|conn| conn.id() == id && conn.checked_at == Some(at))
             }
-            Due::Timer(_) | Due::Accept(_) | Due::DrainEnd => true,
+            Due::Timer(id) => timers.contains_key(&id),
+            Due::Accept(_) | Due::DrainEnd => true,
         });
-        Ok(id)
     }
 
     /// Drops a connection of which nobody is to hear.
@@ -575,6 +581,11 @@ impl Reactor {
         }
         let slow = if conn.message.is_some() { "body" } else { "head" };
         self.refuse_request(id, 408, &format!("the request {slow} took too long"));
+    }
+
+    /// Whether nobody is left to run what there is to do.
+    pub(super) fn is_over(&self) -> bool {
+        matches!(self.phase, Phase::Drained | Phase::Ended)
     }
 
     pub(super) fn is_draining(&self) -> bool {

@@ -91,7 +91,7 @@ impl Reactor {
     }
 
     /// Leaves an event to the application.
-    fn deliver(&mut self, conn: &ConnHandle, event: Event) {
+    pub(super) fn deliver(&mut self, conn: &ConnHandle, event: Event) {
         if conn.lock().deliver(event) {
             self.jobs.push(Job::Events(conn.clone()));
         }
