@@ -37,9 +37,11 @@ module Iodine
       def run
         @server.lead(self)
         Base.start_master(@slots.size)
+        Unsent.hand_over_to_cluster
         Tasks.hand_over(keep: true)
         Connecting.hand_over
         @size.times { spawn_worker unless @server.stopping? }
+        Unsent.forget
         look_after until @server.stopping?
         shut_down
       ensure

@@ -89,6 +89,7 @@ module Iodine
         @exit_signals = 0
         @cluster = nil
         Server.child = Server.worker = true
+        Unsent.inherit
         State.fire(:after_fork)
         State.fire(:enter_child)
         serve(slot) { State.fire(:on_start) }
@@ -163,6 +164,7 @@ module Iodine
         @bell = IO.for_fd(Base.notice_descriptor, autoclose: false)
         Server.worker = true
         # Only a master needs them again: for workers that replace others.
+        Unsent.hand_over
         Tasks.hand_over(keep: false)
         Connecting.hand_over
         @thread_count.times { @threads << app_thread }

@@ -87,7 +87,7 @@ pub fn has_reactor_thread() -> bool {
 
 /// Starts serving in this process. A forked worker names its `slot`.
 pub fn start_worker(slot: Option<usize>, mut config: ReactorConfig) -> io::Result<()> {
-    crate::roots::serve();
+    roots::serve();
     let mut state = lock();
     let link = match (slot, state.nursery.take()) {
         (Some(slot), Some((named, _, ours))) if named == slot => {
