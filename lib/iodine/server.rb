@@ -227,7 +227,8 @@ module Iodine
         limit = now + (@failed ? LAST_BREATH : shutdown_timeout)
         drain unless @failed
         Base.end_jobs
-        end_threads(limit)
+        # Connections that were cut off have their callbacks still to run.
+        end_threads([limit, now + LAST_BREATH].max)
         State.fire(:on_finish)
         give_up if @failed
       end
