@@ -335,6 +335,11 @@ impl Io {
         true
     }
 
+    /// Events that wait for the callbacks.
+    pub(crate) fn waiting_events(&self) -> usize {
+        self.realtime.as_ref().map_or(0, |realtime| realtime.inbox.len())
+    }
+
     /// As [`Io::deliver`], for the last event. Later calls do nothing.
     #[must_use]
     pub(crate) fn deliver_closed(&mut self, ended: Vec<Arc<Subscription>>) -> bool {
