@@ -452,7 +452,7 @@ mod tests {
 
     #[test]
     fn what_waits_for_a_block_is_bounded() {
-        crate::log::set_verbosity(0);
+        log::set_verbosity(0);
         let mut hub = Hub::default();
         let slow = subscription("a", false);
         hub.subscribe(slow.clone());
