@@ -16,7 +16,9 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 /// The subscriptions of the process, by name. Only locked with the GVL held, and never while Ruby runs, so that a fork finds
 /// it open.
-static OF_PROCESS: LazyLock<Mutex<HashMap<Arc<[u8]>, Arc<Subscription>>>> = LazyLock::new(Mutex::default);
+static OF_PROCESS: LazyLock<Mutex<ByName>> = LazyLock::new(Mutex::default);
+
+type ByName = HashMap<Arc<[u8]>, Arc<Subscription>>;
 
 /// Defines the primitives.
 pub fn init(ruby: &Ruby) -> Result<(), Error> {
@@ -140,6 +142,6 @@ fn publish(channel: RString, data: RString) -> bool {
     true
 }
 
-fn of_process() -> MutexGuard<'static, HashMap<Arc<[u8]>, Arc<Subscription>>> {
+fn of_process() -> MutexGuard<'static, ByName> {
     OF_PROCESS.lock().unwrap_or_else(PoisonError::into_inner)
 }
