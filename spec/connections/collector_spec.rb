@@ -126,7 +126,7 @@ RSpec.describe "connections and the collector", :real_time do
     round.call(50)
     eventually { objects.call < 10 }
     before = many.rss
-    round.call(1000)
+    round.call(500)
     eventually { objects.call < 10 }
     expect(many.rss - before).to be < 10_000_000
   end
