@@ -229,6 +229,14 @@ RSpec.describe "Iodine::Connection", :real_time do
       expect(socket).to be_closed_by_server
     end
 
+    it "ends within seconds though the peer never answers it, whatever else it says", :slow do
+      socket = web_socket("on(on_message: ->(c, _) { c.close }, on_close: ->(c) { tell(:closed) })").text("x")
+      expect(socket.read_close).to eq([1000, ""])
+      talking = Thread.new { loop { socket.text("y") && sleep(0.1) } rescue nil }
+      expect(told).to eq([:closed])
+      talking.join
+    end
+
     it "lets messages in that were on their way" do
       socket = web_socket("on(on_message: ->(c, data) { tell([data, c.open?]); c.close if data == '0' })")
       socket.write(Array.new(3) { |n| WebSocketClient.frame(:text, n.to_s) }.join)

@@ -150,4 +150,30 @@ RSpec.describe "connections of a server that ends", :real_time do
     expect_end
     expect(server.said).to eq(["at work", "open", "closed", "finished 0"])
   end
+
+  describe "with workers" do
+    def server
+      @server ||= serve(Asking::APP, threads: 2, workers: 2, before: RealTime::SETUP)
+    end
+
+    code = "on(on_open: ->(c) { c.write(Process.pid.to_s) }, on_shutdown: ->(c) { c.write('bye') }, on_close: ->(c) { say 'closed' })"
+
+    it "hear of it in each of them" do
+      sockets = Array.new(8) { web_socket(code) }
+      sockets.each(&:read_message)
+      end_server
+      sockets.each { |socket| expect([socket.read_message, socket.let_go.first]).to eq(["bye", 1001]) }
+      expect(server.wait.exitstatus).to eq(0)
+      expect(server.said).to eq(["closed"] * 8)
+    end
+
+    it "hear of it when the workers are replaced, and those who come back are served" do
+      socket = web_socket(code)
+      pid = socket.read_message
+      server.signal(:USR1)
+      expect(socket.read_message).to eq("bye")
+      expect(socket.let_go.first).to eq(1001)
+      expect(web_socket(code).read_message).not_to eq(pid)
+    end
+  end
 end
