@@ -107,6 +107,60 @@ RSpec.describe "connections and the collector", :real_time do
     end
   end
 
+  describe "in a crowd of clients that behave in every way" do
+    serve_for_all(Asking::APP, threads: 8, before: "GC.auto_compact = true\n#{setup}")
+
+    it "are opened and closed once, in order, and are all let go of" do
+      line = upgrade_line(<<~RUBY)
+        $counts ||= Hash.new(0).tap { $lock = Mutex.new }
+        state = nil
+        count = ->(what) { $lock.synchronize { $counts[what] += 1 } }
+        check = ->(good) { count.(:wrong) unless good }
+        on(
+          on_open: lambda { |c|
+            check.(state.nil?)
+            state = :open
+            count.(:opened)
+            c.subscribe("all")
+            c.subscribe("blocks") { |_, message| check.(state == :open); c.write(message) }
+          },
+          on_message: lambda { |c, data|
+            check.(state == :open)
+            case data
+            when "close" then c.close
+            when "exit" then Thread.exit
+            when "publish" then c.publish("blocks", "news")
+            else c.write(data * 1000)
+            end
+          },
+          on_drained: ->(c) { check.(state == :open) },
+          on_close: ->(c) { check.(state == :open); state = :closed; count.(:closed) }
+        )
+      RUBY
+      clients = Array.new(8) { |number| Thread.new(Random.new(number)) { |random| 40.times { come_and_go(line, random) } } }
+      20.times { value_of("%w[all blocks].each { |name| Iodine.publish(name, 'x' * 1000) }; sleep 0.01") }
+      clients.each(&:join)
+      eventually { value_of("$counts.values_at(:opened, :closed)").uniq.one? }
+      expect(value_of("$counts")).to include(opened: a_value > 100).and(satisfy { |counts| !counts.key?(:wrong) })
+      eventually { value_of("GC.start; ObjectSpace.each_object(Iodine::Connection).count(&:env)") < 2 }
+    end
+
+    def come_and_go(line, random)
+      frames = Array.new(random.rand(8)) { WebSocketClient.frame(:text, %w[close exit publish echo][random.rand(4)]) }
+      WebSocketClient.open(server.port) do |socket|
+        socket.write(WebSocketClient.handshake(lines: line) + frames.join)
+        case random.rand(4)
+        when 0 then socket.bye(1000).read_all
+        when 1 then socket.read_exactly(100)
+        when 2 then socket.socket.setsockopt(Socket::SOL_SOCKET, Socket::SO_LINGER, [1, 0].pack("ii"))
+        end
+      end
+    rescue EOFError, SystemCallError
+      # The server may have closed first.
+      nil
+    end
+  end
+
   it "leave nothing behind" do
     many = serve(Asking::APP, threads: 2, before: setup)
     line = upgrade_line("Talker.new('x')")
@@ -126,7 +180,7 @@ RSpec.describe "connections and the collector", :real_time do
     round.call(50)
     eventually { objects.call < 10 }
     before = many.rss
-    round.call(1000)
+    round.call(500)
     eventually { objects.call < 10 }
     expect(many.rss - before).to be < 10_000_000
   end

@@ -56,7 +56,7 @@ RSpec.describe "connections of a server that ends", :real_time do
   end
 
   it "F66: may publish: others that are not closed yet hear it" do
-    first = web_socket("on(on_open: ->(c) { c.subscribe('last words'); c.write('open') }, on_shutdown: ->(c) { sleep 0.2 })")
+    first = web_socket("on(on_open: ->(c) { c.subscribe('last words'); c.write('open') }, on_shutdown: ->(c) { sleep 0.1 })")
     expect(first.read_message).to eq("open")
     second = web_socket("on(on_open: ->(c) { c.write('open') }, on_shutdown: ->(c) { c.publish('last words', 'farewell') })")
     expect(second.read_message).to eq("open")
@@ -67,7 +67,7 @@ RSpec.describe "connections of a server that ends", :real_time do
   end
 
   it "finish the callback at work before" do
-    socket = web_socket("on(on_message: ->(c, _) { c.write('begun'); sleep 0.3; c.write('done') }, on_shutdown: ->(c) { c.write('shutdown') })")
+    socket = web_socket("on(on_message: ->(c, _) { c.write('begun'); sleep 0.15; c.write('done') }, on_shutdown: ->(c) { c.write('shutdown') })")
     socket.text("x").text("y")
     expect(socket.read_message).to eq("begun")
     end_server
@@ -97,7 +97,7 @@ RSpec.describe "connections of a server that ends", :real_time do
 
   describe "that do not read" do
     def expect_quick_end(seconds)
-      socket = web_socket("on(on_shutdown: ->(c) { c.write('x' * 60_000_000) }, on_close: ->(c) { say 'closed' })").frame(:ping, "")
+      socket = web_socket("on(on_shutdown: ->(c) { c.write('x' * 30_000_000) }, on_close: ->(c) { say 'closed' })").frame(:ping, "")
       socket.read_frame
       end_server
       expect_end(seconds)
@@ -108,7 +108,7 @@ RSpec.describe "connections of a server that ends", :real_time do
     it("do not hold it up for long", :slow) { expect_quick_end(8) }
 
     context "with a write_timeout" do
-      let(:options) { "write_timeout: 0.3" }
+      let(:options) { "write_timeout: 0.2" }
 
       it("do not hold it up") { expect_quick_end(3) }
     end
@@ -117,7 +117,7 @@ RSpec.describe "connections of a server that ends", :real_time do
       socket = web_socket("on(on_message: ->(c, _) { c.write('x' * 30_000_000); say 'wrote' }, on_shutdown: ->(c) { c.write('bye') })").text("x")
       server.wait_for_said("wrote")
       end_server
-      sleep 0.5
+      sleep 0.3
       expect([socket.read_message.bytesize, socket.read_message]).to eq([30_000_000, "bye"])
       expect(socket.let_go.first).to eq(1001)
       expect_end
@@ -141,7 +141,7 @@ RSpec.describe "connections of a server that ends", :real_time do
   it "are not upgraded any more when it has begun" do
     late = WebSocketClient.open(server.port)
     (@sockets ||= []) << late
-    code = "say 'at work'; sleep 0.3; env['rack.upgrade'] = on(on_open: ->(c) { say 'open' }, on_close: ->(c) { say 'closed' }); [200, {}, []]"
+    code = "say 'at work'; sleep 0.15; env['rack.upgrade'] = on(on_open: ->(c) { say 'open' }, on_close: ->(c) { say 'closed' }); [200, {}, []]"
     late.write(WebSocketClient.handshake(lines: code_line(code)))
     server.wait_for_said("at work")
     end_server
@@ -149,5 +149,31 @@ RSpec.describe "connections of a server that ends", :real_time do
     expect(late.let_go.first).to eq(1001)
     expect_end
     expect(server.said).to eq(["at work", "open", "closed", "finished 0"])
+  end
+
+  describe "with workers" do
+    def server
+      @server ||= serve(Asking::APP, threads: 2, workers: 2, before: RealTime::SETUP)
+    end
+
+    code = "on(on_open: ->(c) { c.write(Process.pid.to_s) }, on_shutdown: ->(c) { c.write('bye') }, on_close: ->(c) { say 'closed' })"
+
+    it "hear of it in each of them" do
+      sockets = Array.new(8) { web_socket(code) }
+      sockets.each(&:read_message)
+      end_server
+      sockets.each { |socket| expect([socket.read_message, socket.let_go.first]).to eq(["bye", 1001]) }
+      expect(server.wait.exitstatus).to eq(0)
+      expect(server.said).to eq(["closed"] * 8)
+    end
+
+    it "hear of it when the workers are replaced, and those who come back are served" do
+      socket = web_socket(code)
+      pid = socket.read_message
+      server.signal(:USR1)
+      expect(socket.read_message).to eq("bye")
+      expect(socket.let_go.first).to eq(1001)
+      expect(web_socket(code).read_message).not_to eq(pid)
+    end
   end
 end

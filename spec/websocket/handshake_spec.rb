@@ -254,6 +254,41 @@ RSpec.describe "the handshake of WebSockets", :real_time do
     expect(socket.say_goodbye).to eq([1000, ""])
   end
 
+  it "may have a body, in memory, in a file or after leave to send it, which is for the application and then gone" do
+    read = "was = env['rack.input'].read.to_s.bytesize; echo(on_open: ->(c) { c.write([was, c.env['rack.input'].read.to_s].inspect) })"
+    [5, 700_000].each do |length|
+      WebSocketClient.open(server.port) do |socket|
+        socket.write(WebSocketClient.handshake(headers: { "Content-Length" => length }, lines: upgrade_line(read)) +
+                     "x" * length + WebSocketClient.frame(:text, "frame"))
+        expect([socket.read_response.status, socket.read_message, socket.read_message]).to eq([101, [length, ""].inspect, "frame"])
+      end
+    end
+    WebSocketClient.open(server.port) do |socket|
+      socket.write(WebSocketClient.handshake(headers: { "Content-Length" => "5", "Expect" => "100-continue" }, lines: upgrade_line(read)))
+      expect(socket.read_response.status).to eq(100)
+      socket.write("hello#{WebSocketClient.frame(:text, "frame")}")
+      expect([socket.read_response.status, socket.read_message, socket.read_message]).to eq([101, '[5, ""]', "frame"])
+    end
+  end
+
+  {
+    "a handler whose respond_to? raises" => "env['rack.upgrade'] = Class.new { def respond_to_missing?(*) = raise('asked') }.new; [200, {}, []]",
+    "a header that is none" => "env['rack.upgrade'] = echo; [200, { 'a' => \"b\\rc\" }, []]",
+    "headers that are no Hash" => "env['rack.upgrade'] = echo; [200, 5, []]",
+    "a status that is none" => "env['rack.upgrade'] = echo; ['abc', {}, []]"
+  }.each do |what, code|
+    it "is answered by 500 for #{what}" do
+      expect(answer_to(code).status).to eq(500)
+    end
+  end
+
+  it "is not undone by a body whose close raises" do
+    server.log_after(/RuntimeError: in close/) do
+      socket = web_socket(answer: "[200, {}, on(close: -> { raise 'in close' })]")
+      expect(socket.text("x").read_message).to eq("x")
+    end
+  end
+
   it "goes through middleware and Rack::Lint of Rack 2" do
     app = <<~RUBY
       require "rack"

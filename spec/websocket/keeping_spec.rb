@@ -4,14 +4,14 @@
 
 RSpec.describe "WebSockets that are kept", :real_time do
   describe "by pings" do
-    serve_for_all(Asking::APP, threads: 2, before: RealTime::SETUP, options: "ping: 0.2, timeout: 0.1")
+    serve_for_all(Asking::APP, threads: 2, before: RealTime::SETUP, options: "ping: 0.15, timeout: 0.05")
 
     it "get one after so much silence, again and again while they answer" do
       socket = web_socket("on(on_open: ->(c) { tell(c.timeout) })")
       3.times do
         started = Process.clock_gettime(Process::CLOCK_MONOTONIC)
         expect(socket.read_frame).to eq(Frame.new(:ping, true, false, ""))
-        expect(Process.clock_gettime(Process::CLOCK_MONOTONIC) - started).to be_between(0.1, 1)
+        expect(Process.clock_gettime(Process::CLOCK_MONOTONIC) - started).to be_between(0.05, 1)
         socket.frame(:pong)
       end
     end
@@ -25,7 +25,7 @@ RSpec.describe "WebSockets that are kept", :real_time do
 
     it "are not closed while anything comes" do
       socket = web_socket
-      4.times { expect(socket.text("x").read_message).to eq("x").and satisfy { sleep 0.15 } }
+      4.times { expect(socket.text("x").read_message).to eq("x").and satisfy { sleep 0.11 } }
       expect(socket.text("y").read_message).to eq("y")
     end
 
@@ -40,18 +40,18 @@ RSpec.describe "WebSockets that are kept", :real_time do
     it "get none when the connection wants none" do
       socket = web_socket("on(on_open: ->(c) { c.timeout = 0; c.write('set') })")
       expect(socket.read_message).to eq("set")
-      expect(socket).to be_silent(0.5)
+      expect(socket).to be_silent(0.35)
     end
 
     it "get them later, or earlier, when the connection wants that" do
       socket = web_socket("on(on_open: ->(c) { c.timeout = 1; c.write('set') })")
       expect(socket.read_message).to eq("set")
-      expect(socket).to be_silent(0.4)
+      expect(socket).to be_silent(0.3)
       expect(socket.read_frame.opcode).to eq(:ping)
     end
 
     it "are not closed though a callback takes its time, and the pong waits behind it" do
-      socket = web_socket("on(on_message: ->(c, _) { sleep 0.7; c.write('done') })").text("x")
+      socket = web_socket("on(on_message: ->(c, _) { sleep 0.5; c.write('done') })").text("x")
       frames = [socket.read_frame]
       while frames.last.opcode == :ping
         socket.frame(:pong)
@@ -62,10 +62,10 @@ RSpec.describe "WebSockets that are kept", :real_time do
   end
 
   it "are not pinged with ping: 0, whatever HTTP's timeout" do
-    quiet = serve(Asking::APP, threads: 2, before: RealTime::SETUP, options: "ping: 0, timeout: 0.1")
+    quiet = serve(Asking::APP, threads: 2, before: RealTime::SETUP, options: "ping: 0, timeout: 0.05")
     socket = web_socket("echo(on_open: ->(c) { c.write(c.timeout.to_s) })", port: quiet.port)
     expect(socket.read_message).to eq("0")
-    expect(socket).to be_silent(0.5)
+    expect(socket).to be_silent(0.3)
     expect(socket.text("x").read_message).to eq("x")
   end
 
@@ -87,11 +87,11 @@ RSpec.describe "WebSockets that are kept", :real_time do
     end
 
     it "are closed when they read nothing for write_timeout, but not while they do" do
-      hasty = serve(Asking::APP, threads: 2, before: RealTime::SETUP, options: "write_timeout: 0.4")
+      hasty = serve(Asking::APP, threads: 2, before: RealTime::SETUP, options: "write_timeout: 0.3")
       code = "on(on_message: ->(c, _) { c.write('x' * 20_000_000) }, on_close: ->(c) { say 'closed' })"
       web_socket(code, port: hasty.port).text("go")
       reading = web_socket(code, port: hasty.port).text("go")
-      parts = Array.new(8) { sleep 0.1 and reading.read_exactly(1_000_000).bytesize }
+      parts = Array.new(8) { sleep 0.06 and reading.read_exactly(1_000_000).bytesize }
       expect(parts.sum).to eq(8_000_000)
       hasty.wait_for_said("closed")
       expect(reading.read_exactly(12_000_010).bytesize).to eq(12_000_010)
@@ -137,7 +137,7 @@ RSpec.describe "WebSockets that are kept", :real_time do
       it "count messages of channels, too" do
         socket = web_socket("on(on_open: ->(c) { c.subscribe('flood'); c.write('ready') }, on_close: ->(c) { tell(:closed) })")
         expect(socket.read_message).to eq("ready")
-        200.times { value_of("Iodine.publish('flood', 'x' * 100_000)") }
+        value_of("200.times { Iodine.publish('flood', 'x' * 100_000) }")
         count = 0
         count += 1 while (frame = socket.read_frame).opcode == :text
         expect(count).to be_between(30, 199)

@@ -136,8 +136,10 @@ pub fn answer_request(ruby: &Ruby, mut request: Box<Request>) -> Answered {
     let closed = close_body(held.body).map_err(Failure::Raised);
     let hijacked = request.conn.is_hijacked();
     let streams_on = matches!(outcome, Ok(Produce::StreamsOn));
-    if held.input != nil && !hijacked && !streams_on {
-        input::release(held.input);
+    match outcome {
+        _ if held.input == nil || hijacked || streams_on => {}
+        Ok(Produce::Upgraded) => input::end(held.input),
+        _ => input::release(held.input),
     }
     answered.callbacks = held.callbacks;
     answered.status = draft.status;
