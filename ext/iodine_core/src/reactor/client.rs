@@ -74,14 +74,7 @@ impl Reactor {
         self.give_up_outgoing(outgoing, &why);
     }
 
-    fn wait_for(
-        &mut self,
-        stream: Stream,
-        peer: Peer,
-        outgoing: Outgoing,
-        target: Target,
-        by: Instant,
-    ) {
+    fn wait_for(&mut self, stream: Stream, peer: Peer, outgoing: Outgoing, target: Target, by: Instant) {
         let (service, draining) = (outgoing.service.clone(), self.is_draining());
         let upgrade = outgoing.upgrade.clone();
         let others = u32::try_from(outgoing.targets.len()).unwrap_or(u32::MAX - 1);
