@@ -22,7 +22,7 @@ module Bench
     settings = Settings.new(argv)
     workloads = settings.workloads
     servers = ServerList.new(settings)
-    servers.baseline # a wrong name shall be told before anything is built
+    servers.check_baseline
     settings.scratch.claim
     Machine.raise_descriptor_limit
     settings.loadgen.build

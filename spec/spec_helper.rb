@@ -10,6 +10,7 @@ require_relative "support/http"
 require_relative "support/load"
 require_relative "support/server"
 require_relative "support/asking"
+require_relative "support/real_time"
 
 GC.auto_compact = true if ENV["IODINE_SPEC_AUTO_COMPACT"] == "1"
 
@@ -30,6 +31,7 @@ RSpec.configure do |config|
   config.mock_with(:rspec) { |mocks| mocks.verify_partial_doubles = true }
   config.include ServerSupport
   config.include Asking
+  config.include RealTime, :real_time
   config.extend SharedServer
   config.around { |example| Timeout.timeout(example.metadata.fetch(:timeout, 60)) { example.run } }
   config.after do |example|

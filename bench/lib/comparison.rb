@@ -41,7 +41,7 @@ module Bench
     def compare(workload, servers)
       return if servers.empty?
 
-      outcome = Outcome.new(workload, @servers.baseline)
+      outcome = Outcome.new(workload, @servers.baseline(workload))
       rounds = kind(workload).rounds(@settings)
       done = rounds.times.take_while { |round| take_round(round, outcome, servers) }.size
       @report.workload(outcome, done) if done.positive?

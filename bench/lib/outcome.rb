@@ -53,6 +53,7 @@ module Bench
       when :rate_vs_puma then Text.median(ratios(result, :rate, to: ServerList::BASELINE))
       when :work_vs_puma then work_ratio(result, ServerList::BASELINE)
       when :cpu_vs_puma then Text.median(ratios(result, :cpu_us, to: ServerList::BASELINE))
+      when :work_vs_raw then work_ratio(result, ServerList::CEILING)
       else result.median(name)
       end
     end

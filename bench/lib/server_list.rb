@@ -7,6 +7,7 @@ module Bench
   class ServerList
     OURS = "iodine"
     BASELINE = "puma"
+    CEILING = "raw"
 
     attr_reader :servers
 
@@ -21,13 +22,16 @@ module Bench
 
     def for(workload) = servers.values.select { |server| server.takes?(workload) }
 
-    # The name of the server that ratios are to.
-    def baseline
-      wanted = @settings.baseline || BASELINE
-      return wanted if servers.key?(wanted)
-      raise Mistake, "no server named #{wanted.inspect} takes part" if @settings.baseline
+    # The name of the server that ratios are to: in workloads that Puma is not up to, the ceiling.
+    def baseline(workload)
+      candidates = [@settings.baseline || BASELINE, CEILING].select { |name| servers[name]&.takes?(workload) }
+      candidates.first || servers.keys.first
+    end
 
-      servers.keys.first
+    # A wrong name is told before anything is built.
+    def check_baseline
+      wanted = @settings.baseline
+      raise Mistake, "no server named #{wanted.inspect} takes part" unless wanted.nil? || servers.key?(wanted)
     end
 
     def stop = servers.each_value(&:stop)

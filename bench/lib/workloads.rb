@@ -3,7 +3,7 @@
 require_relative "workload"
 
 # All workloads, as a table. The goals are what our own server has to reach; "puma" in them is the Puma 5.6 that
-# Debian 12 packages.
+# Debian 12 packages, "raw" the load generator's own server, one thread without Ruby.
 module Bench
   HELLO = { length: 16, text: "Hello from Rack!" }.freeze
   BROWSER = [
@@ -19,6 +19,8 @@ module Bench
   WORK = ->(limit) { Goal.at_least(:work_vs_puma, limit, "work/CPU-s ? x puma") }
   RATE = ->(limit) { Goal.at_least(:rate_vs_puma, limit, "per s ? x puma") }
   CPU = ->(limit) { Goal.at_most(:cpu_vs_puma, limit, "CPU ? x puma") }
+  CEILING = ->(limit) { Goal.at_least(:work_vs_raw, limit, "work/CPU-s ? x raw") }
+  EACH = ->(limit) { Goal.at_most(:rss, limit, "RSS bytes ?") }
 
   # shape: workers x threads. The rest goes to the request.
   def self.workload(name, group, kind, app, shape, about, goals = [], **request)
@@ -60,15 +62,15 @@ module Bench
     workload("static-1k", :static, :load, "notfound.ru", "1x1", "a static file of 1 KiB by the server", path: "/1k.txt", length: 1024),
     workload("static-1m", :static, :load, "notfound.ru", "1x1", "a static file of 1 MiB by the server", path: "/1m.bin", length: 1 << 20, conns: 32),
 
-    workload("ws-echo-1x1", :websocket, :echo, "ws.ru", "1x1", "WebSocket echo, 100 bytes", websocket: true),
-    workload("ws-echo-2x2", :websocket, :echo, "ws.ru", "2x2", "WebSocket echo, 100 bytes", websocket: true),
-    workload("ws-cast-1x1", :websocket, :broadcast, "ws.ru", "1x1", "pub/sub to 1000 clients, closed loop of 4 messages", websocket: true, window: 4),
-    workload("ws-cast-2x1", :websocket, :broadcast, "ws.ru", "2x1", "pub/sub to 1000 clients, closed loop of 4 messages", websocket: true, window: 4),
-    workload("ws-castblock-1x1", :websocket, :broadcast, "ws.ru", "1x1", "as ws-cast-1x1, each delivery by a Ruby block", websocket: true, window: 4, path: "/subblock"),
+    workload("ws-echo-1x1", :websocket, :echo, "ws.ru", "1x1", "WebSocket echo, 100 bytes", [CEILING[0.85]], websocket: true),
+    workload("ws-echo-2x2", :websocket, :echo, "ws.ru", "2x2", "WebSocket echo, 100 bytes", [CEILING[0.7]], websocket: true),
+    workload("ws-cast-1x1", :websocket, :broadcast, "ws.ru", "1x1", "pub/sub to 1000 clients, closed loop of 4 messages", [CEILING[0.7]], websocket: true, window: 4),
+    workload("ws-cast-2x1", :websocket, :broadcast, "ws.ru", "2x1", "pub/sub to 1000 clients, closed loop of 4 messages", [CEILING[0.7]], websocket: true, window: 4),
+    workload("ws-castblock-1x1", :websocket, :broadcast, "ws.ru", "1x1", "as ws-cast-1x1, each delivery by a Ruby block", [CEILING[0.6]], websocket: true, window: 4, path: "/subblock"),
     workload("ws-lat-1x1", :websocket, :broadcast, "ws.ru", "1x1", "pub/sub to 1000 clients, 50 messages/s", websocket: true, rate: 50),
     workload("ws-lat-2x1", :websocket, :broadcast, "ws.ru", "2x1", "pub/sub to 1000 clients, 50 messages/s", websocket: true, rate: 50),
-    workload("idle-ws", :websocket, :idle, "ws.ru", "1x1", "idle WebSocket connections without a subscription", websocket: true, path: "/echo"),
-    workload("idle-wssub", :websocket, :idle, "ws.ru", "1x1", "idle WebSocket connections with a subscription each", websocket: true, path: "/sub"),
+    workload("idle-ws", :websocket, :idle, "ws.ru", "1x1", "idle WebSocket connections without a subscription", [EACH[5000]], websocket: true, path: "/echo"),
+    workload("idle-wssub", :websocket, :idle, "ws.ru", "1x1", "idle WebSocket connections with a subscription each", [EACH[6000]], websocket: true, path: "/sub"),
     workload("instr-ws", :websocket, :instructions, "ws.ru", "1x1", "instructions per WebSocket echo (user space, callgrind)", websocket: true, path: "/echo")
   ].freeze
 end

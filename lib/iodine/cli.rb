@@ -46,7 +46,7 @@ module Iodine
           end
           apply_address(values)
           apply_launch(values, typed.files)
-          warn_about_missing(values)
+          apply_redis
         end
 
         def refuse_missing(values)
@@ -105,10 +105,10 @@ module Iodine
           raise BadOption, "-pid #{file}: #{error.message}"
         end
 
-        def warn_about_missing(values)
-          return if ENV["IODINE_REDIS_URL"].to_s.empty?
-
-          Base.log(3, "Redis is not available in this version yet: IODINE_REDIS_URL has no effect.")
+        def apply_redis
+          RedisEngines.from_settings
+        rescue ArgumentError => error
+          raise BadOption, error.message
         end
 
         def leave(text)

@@ -37,9 +37,11 @@ module Iodine
       def run
         @server.lead(self)
         Base.start_master(@slots.size)
+        Unsent.hand_over_to_cluster
         Tasks.hand_over(keep: true)
         Connecting.hand_over
         @size.times { spawn_worker unless @server.stopping? }
+        Unsent.forget
         look_after until @server.stopping?
         shut_down
       ensure
@@ -56,6 +58,7 @@ module Iodine
 
       def look_after
         wait(pause)
+        reopen_logs
         reap
         begin_restart if @restarts.positive?
         replace_missing
@@ -132,6 +135,11 @@ module Iodine
         @workers - @outgoing
       end
 
+      # Workers that were forked before have the files that were open then.
+      def reopen_logs
+        signal_workers(:HUP) if @server.reopen_logs
+      end
+
       def delay_spawning
         delay = [FIRST_DELAY * (2**@young_deaths), LAST_DELAY].min
         @young_deaths += 1
@@ -194,26 +202,30 @@ module Iodine
         Base.log(4, "Server Detected exit signal.")
         State.fire(:start_shutdown)
         @workers.each { |worker| ask_to_stop(worker) }
-        # The master's own clients.
-        Base.shut_down(@server.insisted? ? 0.0 : @server.shutdown_timeout.to_f)
         deadline = now + @server.shutdown_timeout + GRACE
-        until @workers.empty? && @drained
+        until @workers.empty?
           reap
-          insist if now > deadline || @server.insisted?
-          wait(REAP_EVERY) unless @workers.empty? && @drained
+          reopen_logs
+          signal_workers(:KILL) if now > deadline || @server.insisted?
+          wait(REAP_EVERY) unless @workers.empty?
         end
-        nil while Base.run_waiting_jobs && now < deadline && !@server.insisted?
+        close_clients(deadline)
         State.fire(:on_finish)
       end
 
-      def insist
-        Base.shut_down(0.0) unless @drained
-        kill_workers
+      # The master's own clients, Redis among them, go last: workers publish up to their last moment.
+      def close_clients(deadline)
+        Base.shut_down(@server.insisted? ? 0.0 : [deadline - now, 0.0].max)
+        until @drained
+          wait(REAP_EVERY)
+          Base.shut_down(0.0) if now > deadline || @server.insisted?
+        end
+        nil while Base.run_waiting_jobs && now < deadline && !@server.insisted?
       end
 
-      def kill_workers
+      def signal_workers(name)
         @workers.each do |worker|
-          Process.kill(:KILL, worker.pid)
+          Process.kill(name, worker.pid)
         rescue Errno::ESRCH
           next
         end

@@ -106,7 +106,7 @@ module Iodine
               password: :tls_password }.freeze
 
       # What {Limits} knows, of the keywords.
-      CHECKED = %i[ping timeout connect_timeout max_msg max_backlog].freeze
+      CHECKED = %i[ping timeout max_msg max_backlog].freeze
 
       @waiting = []
 
@@ -120,6 +120,7 @@ module Iodine
           raise ArgumentError, "a :handler is required." if handler.nil?
 
           Limits.check(settings, CHECKED)
+          check_limit(settings[:connect_timeout])
           place = Destination.new(settings)
           run(:connect, handler, place.targets, options(settings, place))
         end
@@ -146,6 +147,7 @@ module Iodine
           waiting = @waiting
           @waiting = []
           waiting.each(&:call)
+          Base::RedisEngines.start
         end
 
         # In a worker: what waits is the root's.
@@ -164,12 +166,18 @@ module Iodine
           { **realtime, **times(settings, place), **tls(settings[:tls], place), **request(settings, place) }
         end
 
+        def check_limit(seconds)
+          return if seconds.nil? || Limits.positive(seconds)
+
+          raise ArgumentError, "connect_timeout must be a number of seconds, more than 0, not #{seconds.inspect}"
+        end
+
         # The ping of a raw client is the limit for its making, too, as in 0.7.
         def times(settings, place)
           ping, timeout, limit = settings.values_at(:ping, :timeout, :connect_timeout)
           return { timeout: (ping || DEFAULT_SETTINGS[:ping] || 40).to_f, connect_timeout: limit&.to_f } if place.websocket?
 
-          { timeout: (timeout || ping)&.to_f, connect_timeout: (Limits.positive(limit) || Limits.positive(ping))&.to_f }
+          { timeout: (timeout || ping)&.to_f, connect_timeout: (limit || Limits.positive(ping))&.to_f }
         end
 
         def tls(given, place)

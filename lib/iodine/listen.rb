@@ -93,9 +93,9 @@ module Iodine
     # @api private
     module Listening
       # Settings that fall back to the defaults of the process.
-      SHARED = [*%i[address log max_body max_client_body max_header_count max_headers max_line port
+      SHARED = [*%i[address max_body max_client_body max_header_count max_headers max_line port
                     timeout tls head_timeout body_timeout write_timeout linger_timeout max_queue queue_timeout
-                    body_memory early_hints], *PublicFolder::SETTINGS, *Proxies::SETTINGS,
+                    body_memory early_hints], *PublicFolder::SETTINGS, *Proxies::SETTINGS, *RequestLog::SETTINGS,
                 *RealTime::SETTINGS].freeze
       MIB = 1024 * 1024
       KIB = 1024
@@ -174,11 +174,12 @@ module Iodine
         def bind(app, place, settings)
           path = place.path && File.expand_path(place.path)
           files = PublicFolder.options(settings)
-          options = limits(settings).merge(files, Proxies.options(settings), RealTime.options(settings),
-                                           mode: place.mode, files_only: !app, raw: settings[:raw])
+          options = limits(settings).merge(files, Proxies.options(settings), RequestLog.options(settings),
+                                           RealTime.options(settings), mode: place.mode, files_only: !app, raw: settings[:raw])
           bound = Base.listen(app, place.host, place.port || 0, path, options)
           @listeners.concat(bound)
           close_at_exit if path
+          Server.current&.hear_of_logs
           Base.log(4, "Listening on #{path ? "Unix Socket at #{path}" : "port #{bound.first[:port]}"}")
           Base.log(4, "Serving static files from #{settings[:public]}") if files[:files]
           Base.log(3, "there is no handler: #{files[:files] ? "what is no file" : "every request"} is answered with 404.") unless app
@@ -208,7 +209,6 @@ module Iodine
             queue_timeout: positive(settings[:queue_timeout])&.to_f,
             max_queue: positive(settings[:max_queue]),
             body_memory: scaled(settings[:body_memory], KIB),
-            log: settings[:log] ? true : false,
             early_hints: settings[:early_hints] ? true : false
           }
         end
@@ -255,13 +255,17 @@ module Iodine
   # nobody's unless told), `:proxy_protocol` (true: each connection begins with a PROXY header), `:underscore_headers` (true
   # passes headers on whose name has an underscore).
   #
+  # The request log (docs/logs.md): `:log` (true for a line per request), `:log_format` (`:iodine`, `:common`, `:combined`,
+  # `:json`, or a template such as "%{client} %{path}"), `:log_to` (`:stderr`, `:stdout` or the path of a file), `:request_id`
+  # (true: each request has an X-Request-Id), `:request_id_response` (true: answers tell it).
+  #
   # @example
   #   Iodine.listen(service: :http, port: 3000) { |env| [200, {}, ["Hello"]] }
   #
   # @return [Object] the handler
-  # @raise [ArgumentError] without a handler, for an unknown service, or for a limit or a network that can not be used
+  # @raise [ArgumentError] without a handler, for an unknown service, or for a limit, a network or a format that can not be used
   # @raise [TypeError] unless a Hash is given
-  # @raise [RuntimeError] when it can not be opened; the message tells the cause
+  # @raise [RuntimeError] when it, or the file of its log, can not be opened; the message tells the cause
   def listen(settings, &block)
     Base::Listening.listen(settings, block)
   end

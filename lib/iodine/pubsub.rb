@@ -21,25 +21,34 @@ module Iodine
           # There is no binary form of an event.
           return if binary && handler.nil? && connection&.protocol == :sse
 
-          target if Base.subscribe(connection, named, options[:match] == :redis, binary, handler)
+          subscribed = Base.subscribe(connection, named, options[:match] == :redis, binary, handler)
+          Engines.tell
+          target if subscribed
         end
 
         def unsubscribe(connection, name)
-          Base.unsubscribe(connection, name!(name))
+          Base.unsubscribe(connection, name!(name)).tap { Engines.tell }
         end
 
         def publish(args, named)
-          channel, message = *args
-          channel, message = named.values_at(:to, :message) if args.empty? && named.any?
+          args, named = [], args.first if args.one? && args.first.is_a?(Hash)
+          channel, message, engine = *args
+          channel, message, engine = named.values_at(:to, :message, :engine) if args.empty? && named.any?
           count = args.size
           raise ArgumentError, "method accepts 1-3 arguments." if count > 3 || (count.zero? && named.empty?)
 
-          named = name!(channel, "target / channel is required .")
+          name = name!(channel, "target / channel is required .")
           raise ArgumentError, "message is required." unless message
           raise TypeError, "wrong argument type #{message.class} (expected String)" unless message.is_a?(String)
 
-          Base.publish(named, message) || Tasks.run(-> { Base.publish(named, message) })
+          engine = engine.nil? ? Engines.default : (engine == false ? Iodine::PubSub::PROCESS : Engines.engine!(engine))
+          Engines.publish(engine, name, message)
           true
+        end
+
+        # To those in these processes, or when no server runs here yet, once it does.
+        def publish_within(scope, channel, message)
+          Unsent.keep(scope, channel, message) unless Base.publish(channel, message, scope)
         end
 
         private
@@ -70,6 +79,67 @@ module Iodine
     end
   end
 
+  module Base
+    # What was published where no server runs: it is delivered once one does.
+    # @api private
+    module Unsent
+      # Of more, the oldest are lost: where none ever runs, as in a console, they must not fill the memory.
+      MOST = 10_000
+
+      @waiting = []
+      @said = false
+      @lost = false
+
+      class << self
+        def keep(scope, channel, message)
+          # A worker that is about to serve will do so in a moment.
+          warn_of(channel) unless Server.current
+          @waiting << [scope, channel.dup, message.dup]
+          return if @waiting.size <= MOST
+
+          @waiting.shift
+          Base.log(2, "#{MOST} publications wait for a server to run in this process: the oldest are lost.") unless @lost
+          @lost = true
+        end
+
+        # The reactor of this process runs.
+        def hand_over
+          waiting = @waiting
+          @waiting = []
+          waiting.each { |scope, channel, message| Base.publish(channel, message, scope) }
+        end
+
+        # The same in the root of a cluster whose workers are yet to come. They inherit what is for them.
+        def hand_over_to_cluster
+          @waiting.each do |scope, channel, message|
+            Base.publish(channel, message, :process) unless scope == :siblings
+          end
+        end
+
+        # All workers that were to be there from the start are: for others it would come too late.
+        def forget
+          @waiting = []
+        end
+
+        # In a worker. All others have inherited the same, so it is told here alone.
+        def inherit
+          @waiting = @waiting.filter_map do |scope, channel, message|
+            [:process, channel, message] if %i[cluster siblings].include?(scope)
+          end
+        end
+
+        private
+
+        def warn_of(channel)
+          return if @said
+
+          @said = true
+          Base.log(3, "published to #{channel.inspect} while no server runs in this process: it is delivered when one does.")
+        end
+      end
+    end
+  end
+
   module_function
 
   # Subscribes the process: the block is called with channel and message, for one message at a time. Called before {start},
@@ -95,13 +165,16 @@ module Iodine
     Base::PubSub.unsubscribe(nil, name)
   end
 
-  # Publishes a message to all who subscribe to its channel. It is delivered after this returns.
+  # Publishes a message to all who subscribe to its channel. It is delivered after this returns. Before {start} it waits for
+  # that, and is then delivered in the root and in each worker. Where no server runs at all, as in a console or in a process
+  # that works through a queue, nobody hears it: publish by way of Redis there, with any client of it (see docs/pubsub.md).
   #
-  # @overload publish(channel, message)
-  # @overload publish(to:, message:)
+  # @overload publish(channel, message, engine = nil)
+  # @overload publish(to:, message:, engine: nil)
+  # @param engine [PubSub::Engine, nil, false] which way it goes: nil is {PubSub.default}, false is {PubSub::PROCESS}
   # @return [true]
   # @raise [ArgumentError] without a channel or a message
-  # @raise [TypeError] unless the message is a String
+  # @raise [TypeError] unless the message is a String, and the engine an engine
   def publish(*args, **named)
     Base::PubSub.publish(args, named)
   end

@@ -53,6 +53,7 @@ module Iodine
         @exit_signals = 0
         @threads = []
         @failed = false
+        @rotated = false
       end
 
       def stopping?
@@ -67,10 +68,12 @@ module Iodine
 
       def run
         Limits.of_process
+        RedisEngines.from_settings
         @workers, @thread_count = Concurrency.decide
         Base.raise_descriptor_limit
         Banner.starting(@workers, @thread_count)
         @signals.trap { |name| handle_signal(name) }
+        hear_of_logs
         State.fire(:pre_start)
         Banner.running(@workers, @thread_count)
         @workers == 1 ? run_alone : Cluster.new(self, @workers).run
@@ -86,6 +89,7 @@ module Iodine
         @exit_signals = 0
         @cluster = nil
         Server.child = Server.worker = true
+        Unsent.inherit
         State.fire(:after_fork)
         State.fire(:enter_child)
         serve(slot) { State.fire(:on_start) }
@@ -103,6 +107,21 @@ module Iodine
         @stopping = true
         Server.current = nil
         Server.worker = false
+      end
+
+      # Where lines go to files, HUP is to open them anew; else it is left alone, and ends the process as it ends any.
+      def hear_of_logs
+        @signals.trap(%w[HUP]) { handle_rotation } if Base.log_files?
+      end
+
+      # Opens log files anew, if a signal has asked for it. Returns whether it has.
+      def reopen_logs
+        return false unless @rotated
+
+        @rotated = false
+        Base.reopen_logs
+        Base.log(4, "(#{Process.pid}) has opened its log files anew.")
+        true
       end
 
       # Whether a second signal asked for the end, so that it is to come at once. Only signals count: with one Ctrl-C a
@@ -129,6 +148,12 @@ module Iodine
         @cluster ? @cluster.restart : (stop if Server.child?)
       end
 
+      # In the trap itself nothing is opened: the master may be about to fork.
+      def handle_rotation
+        @rotated = true
+        Base.wake
+      end
+
       def run_alone
         serve(nil) { State.consume(:on_start) }
       end
@@ -139,6 +164,7 @@ module Iodine
         @bell = IO.for_fd(Base.notice_descriptor, autoclose: false)
         Server.worker = true
         # Only a master needs them again: for workers that replace others.
+        Unsent.hand_over
         Tasks.hand_over(keep: false)
         Connecting.hand_over
         @thread_count.times { @threads << app_thread }
@@ -179,6 +205,7 @@ module Iodine
       # In Ruby's own way, so that signals are heard. Nil when there is nothing but a reason to look around: whoever calls
       # looks before each wait, and the bell is only silenced behind one, or a signal in between would go unheard.
       def wait_notice
+        reopen_logs
         IO.select([@bell])
         Base.take_notice&.first
       end

@@ -12,8 +12,9 @@ module Iodine
   # `:shutdown_timeout` (seconds), `:ping` (seconds), `:max_body` (MiB), `:max_headers` (KiB), `:max_line` (KiB),
   # `:max_header_count`, `:max_msg` (KiB), `:max_clients`, `:max_queue`, `:queue_timeout` (seconds), `:handler`,
   # `:public_headers` (Hash), `:public_hidden`, `:public_symlinks` (true or false), `:sendfile_roots` (folders),
-  # `:trusted_proxies` (addresses, networks or `:all`), `:proxy_protocol`, `:underscore_headers` (true or false), and the
-  # other limits of docs/limits.md.
+  # `:trusted_proxies` (addresses, networks or `:all`), `:proxy_protocol`, `:underscore_headers` (true or false),
+  # `:log_format`, `:log_to` (see docs/logs.md), `:request_id`, `:request_id_response` (true or false), and the other limits
+  # of docs/limits.md.
   DEFAULT_SETTINGS = {}
   # The older name of {DEFAULT_SETTINGS}: the same Hash.
   DEFAULT_HTTP_ARGS = DEFAULT_SETTINGS
@@ -39,14 +40,25 @@ module Iodine
         "IODINE_MAX_BODY" => :max_body,
         "IODINE_BODY_MEMORY" => :body_memory,
         "IODINE_MAX_MSG" => :max_msg,
+        "IODINE_MAX_BACKLOG" => :max_backlog,
         "IODINE_MAX_QUEUE" => :max_queue,
         "IODINE_MAX_JOBS" => :max_jobs,
         "IODINE_RESERVED_DESCRIPTORS" => :reserved_descriptors
       }.freeze
       # Variables holding text.
-      TEXTS = { "IODINE_TRUSTED_PROXIES" => :trusted_proxies }.freeze
+      TEXTS = {
+        "IODINE_TRUSTED_PROXIES" => :trusted_proxies,
+        "IODINE_LOG_FORMAT" => :log_format,
+        "IODINE_LOG_TO" => :log_to,
+        "IODINE_REDIS_URL" => :redis_
+      }.freeze
       # Variables that switch something on (1, true, on, yes) or off (0, false, off, no).
-      SWITCHES = { "IODINE_PROXY_PROTOCOL" => :proxy_protocol }.freeze
+      SWITCHES = {
+        "IODINE_PROXY_PROTOCOL" => :proxy_protocol,
+        "IODINE_LOG" => :log,
+        "IODINE_REQUEST_ID" => :request_id,
+        "IODINE_REQUEST_ID_RESPONSE" => :request_id_response
+      }.freeze
       ON = %w[1 true on yes].freeze
       OFF = %w[0 false off no].freeze
       # In order of preference.

@@ -1,8 +1,8 @@
 # frozen_string_literal: true
 
-# Signals while the server runs: INT and TERM end it, USR1 restarts workers. Traps are set by `start` and taken back
-# when it returns; requiring iodine leaves signals alone (F-56). A server started off the main thread, as in tests,
-# sets none.
+# Signals while the server runs: INT and TERM end it, USR1 restarts workers, and HUP opens log files anew, where there are
+# any. Traps are set by `start` and taken back when it returns; requiring iodine leaves signals alone (F-56). A server
+# started off the main thread, as in tests, sets none.
 
 module Iodine
   module Base
@@ -14,11 +14,12 @@ module Iodine
         @previous = {}
       end
 
-      # Calls the block with the name of each signal that comes, then what was trapped before.
-      def trap(&block)
+      # Calls the block with the name of each signal that comes, then what was trapped before. Further calls add to what is
+      # trapped.
+      def trap(names = HANDLED, &block)
         return unless Thread.current == Thread.main
 
-        HANDLED.each do |name|
+        (names - @previous.keys).each do |name|
           @previous[name] = Signal.trap(name) do |number|
             block.call(name)
             previous = @previous[name]

@@ -78,9 +78,11 @@ RSpec.describe "refusals" do
   end
 
   it "has its line in the request log" do
-    { "a chunk that is too long" => "POST /", "a body that is too long" => "- -" }.each do |name, told|
-      added = server.log_after(/ 413 21b 0ms/) { RawClient.exchange(server.port, "POST#{requests[name][1]}") }
-      expect(added).to match(%r{^127\.0\.0\.1 - - \[.+ GMT\] "#{told} HTTP/1\.1" 413 21b 0ms\r$})
+    { "a chunk that is too long" => "POST / HTTP/1.1\" 413 21b", "a body that is too long" => "POST / HTTP/1.1\" 413 21b",
+      "an expectation that is not known" => "POST / HTTP/1.1\" 417 22b", "a missing Host" => "POST / HTTP/1.1\" 400 15b",
+      "a request line that is none" => "- - HTTP/1.1\" 400 15b" }.each do |name, told|
+      added = server.log_after(/ \d+b \d+ms/) { RawClient.exchange(server.port, "POST#{requests[name][1]}") }
+      expect(added).to match(%r{^127\.0\.0\.1 - - \[.+ GMT\] "#{told} \d+ms\r$})
     end
   end
 

@@ -1,5 +1,5 @@
 //! `serve`: the ceiling of the machine. One epoll thread, httparse, one fixed answer; no Ruby and no routing.
-//! It also echoes WebSocket messages (`/echo`) and does a plain broadcast (`/sub`, `/pub`).
+//! It also echoes WebSocket messages (`/echo`) and does a plain broadcast (`/sub`, also as `/subblock`; `/pub`).
 
 use crate::accept_key::accept_key;
 use crate::args::{fail, Args};
@@ -140,7 +140,7 @@ impl Client {
 
     fn upgrade(&mut self, path: Option<&str>, key: &str) {
         self.kind = match path {
-            Some("/sub") => Kind::Subscriber,
+            Some("/sub" | "/subblock") => Kind::Subscriber,
             Some("/pub") => Kind::Publisher,
             _ => Kind::Echo,
         };

@@ -3,15 +3,16 @@
 //! A thread takes the GVL once and runs jobs until none waits. Then it leaves the GVL and writes the answers itself. When
 //! many answers have gathered and more jobs wait, the reactor writes them meanwhile on another core.
 
-use crate::rack::{Answered, Callbacks, Outcome, answer_request, report_error};
+use crate::rack::{self, Callbacks, Outcome, answer_request, report_error};
 use crate::{api, fork, gvl, process, realtime, roots, timers};
-use iodine_codec::access_log::{AccessLine, write_line};
 use iodine_codec::http::RequestHead;
-use iodine_core::clock::http_date;
+use iodine_core::access_log::Lines;
 use iodine_core::command::{Command, Handle};
 use iodine_core::queue::Taken;
-use iodine_core::{AppThread, ConnHandle, Job, Request, Root, log};
-use magnus::{Error, Ruby};
+use iodine_core::{Answered, AppThread, ConnHandle, Job, Request, Root};
+use magnus::rb_sys::FromRawValue;
+use magnus::value::ReprValue;
+use magnus::{Error, Ruby, Value};
 use rb_sys::{ID, VALUE};
 use std::ffi::c_long;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -30,7 +31,7 @@ pub fn work(ruby: &Ruby) -> Result<(), Error> {
     let Some(handle) = process::handle() else { return Ok(()) };
     realtime::set_in_batch(true);
     let mut thread = handle.jobs().enter();
-    let mut runner = Runner { handle, lines: Vec::new(), killed: None };
+    let mut runner = Runner { handle, answered: Vec::new(), lines: Lines::default(), killed: None };
     let interrupter = thread.interrupter();
     loop {
         let taken = {
@@ -81,7 +82,7 @@ pub fn work(ruby: &Ruby) -> Result<(), Error> {
 pub fn run_waiting(ruby: &Ruby) -> Result<bool, Error> {
     let Some(handle) = process::handle() else { return Ok(false) };
     let mut thread = handle.jobs().enter();
-    let mut runner = Runner { handle, lines: Vec::new(), killed: None };
+    let mut runner = Runner { handle, answered: Vec::new(), lines: Lines::default(), killed: None };
     // What these jobs add is left for the next time, so that signals and workers get their turn.
     for _ in 0..runner.handle.jobs().waiting() {
         let Some((job, _)) = thread.take() else { break };
@@ -94,17 +95,20 @@ pub fn run_waiting(ruby: &Ruby) -> Result<bool, Error> {
     runner.killed.take().map_or(Ok(more), Err)
 }
 
-/// A forked child of the application: its copy of the thread ends without touching what it holds.
-fn abandon(runner: Runner, thread: AppThread) -> Result<(), Error> {
+/// A forked child of the application: its copy of the thread ends without touching what it holds. What the application has
+/// raised there, such as the SystemExit of `exit`, is the end of the child.
+fn abandon(mut runner: Runner, thread: AppThread) -> Result<(), Error> {
+    let raised = runner.killed.take();
     std::mem::forget(runner);
     std::mem::forget(thread);
-    Ok(())
+    raised.map_or(Ok(()), Err)
 }
 
 struct Runner {
     handle: Handle,
     /// Answers to log.
-    lines: Vec<Line>,
+    answered: Vec<Line>,
+    lines: Lines,
     killed: Option<Error>,
 }
 
@@ -117,7 +121,8 @@ struct Line {
     head: RequestHead,
     status: u16,
     length: u64,
-    millis: u64,
+    started: Instant,
+    at: Instant,
 }
 
 impl Runner {
@@ -153,6 +158,15 @@ impl Runner {
                 let death = realtime::run_deliveries(&subscription, self.handle.jobs());
                 self.killed = death.or(self.killed.take());
             }
+            Job::Channel { name, pattern, heard } => {
+                realtime::channels::note_of_worker(&name, pattern, heard);
+            }
+            Job::Ask { slot, engine, id, bytes } => {
+                self.tell(ruby, "engine_asked", |ruby| (slot, engine, id, ruby.str_from_slice(&bytes)));
+            }
+            Job::Reply { id, bytes } => {
+                self.tell(ruby, "engine_replied", |ruby| (id, ruby.str_from_slice(&bytes)));
+            }
             Job::Idle => self.call(api::base_module, "run_idle_blocks"),
         }
     }
@@ -163,14 +177,16 @@ impl Runner {
         let mut next = Some(request);
         while let Some(request) = next.take() {
             // A panic of ours costs one connection, and leaves its client in no doubt.
-            let Ok(answered) = catch_unwind(AssertUnwindSafe(|| answer_request(ruby, request))) else {
+            let Ok(mut answered) = catch_unwind(AssertUnwindSafe(|| answer_request(ruby, request))) else {
                 return conn.abort();
             };
             if fork::is_inert() {
+                self.killed = answered.killed.take();
                 std::mem::forget((answered, conn));
                 return;
             }
-            let Answered { outcome, status, length, head, started, callbacks, error, killed } = answered;
+            let rack::Answered { outcome, status, length, head, started, callbacks, error, killed } =
+                answered;
             self.killed = killed.or(self.killed.take());
             let now = Instant::now();
             let job = match outcome {
@@ -179,9 +195,8 @@ impl Runner {
                 Outcome::Upgraded => Some(Job::Events(conn.clone())),
                 Outcome::Nothing => return self.call_back(callbacks, error),
             };
-            if let (true, Some(head)) = (conn.service().http.log, head) {
-                let millis = now.duration_since(started).as_millis() as u64;
-                self.lines.push(Line { conn: conn.clone(), head, status, length, millis });
+            if let (true, Some(head)) = (conn.service().http.log.is_some(), head) {
+                self.answered.push(Line { conn: conn.clone(), head, status, length, started, at: now });
             }
             self.handle.leave_unwritten(&conn);
             if !callbacks.is_empty() {
@@ -239,6 +254,16 @@ impl Runner {
         }
     }
 
+    /// Calls a method of the Ruby side; what it raises is logged.
+    fn tell<A: magnus::ArgList>(&mut self, ruby: &Ruby, method: &str, arguments: impl FnOnce(&Ruby) -> A) {
+        // SAFETY: the live module.
+        let base = unsafe { Value::from_raw(api::base_module()) };
+        let told: Result<Value, Error> = base.funcall(method, arguments(ruby));
+        if let Err(error) = told {
+            self.killed = report_error(error).or(self.killed.take());
+        }
+    }
+
     /// Calls a method without arguments; what it raises is logged.
     fn call(&mut self, receiver: impl FnOnce() -> VALUE, method: &str) {
         let called = gvl::protect(|| {
@@ -249,7 +274,8 @@ impl Runner {
             }
         });
         if let Err(error) = called {
-            self.killed = report_error(error).or(self.killed.take());
+            let death = if fork::is_inert() { Some(error) } else { report_error(error) };
+            self.killed = death.or(self.killed.take());
         }
     }
 
@@ -272,38 +298,13 @@ impl Runner {
         } else {
             self.handle.write_unwritten();
         }
-        if self.lines.is_empty() {
+        if self.answered.is_empty() {
             return;
         }
-        let mut text = Vec::with_capacity(self.lines.len() * 128);
-        let date = http_date();
-        for line in self.lines.drain(..) {
-            line.write(&mut text, &date);
+        self.lines.begin();
+        for Line { conn, head, status, length, started, at } in self.answered.drain(..) {
+            self.lines.add(&Answered { conn: &conn, head: Some(&head), status, bytes: length, started, at });
         }
-        log::write(&text);
+        self.lines.end();
     }
-}
-
-impl Line {
-    fn write(&self, text: &mut Vec<u8>, date: &[u8]) {
-        let access = AccessLine {
-            peer: self.conn.peer_text(),
-            date,
-            method: self.head.method(),
-            path: self.head.path(),
-            version: self.head.version(),
-            status: self.status,
-            bytes: self.length,
-            millis: self.millis,
-        };
-        write_line(text, &access);
-    }
-}
-
-/// Logs an answer that became whole outside of an app thread's hands.
-pub fn log_request(conn: &ConnHandle, head: RequestHead, status: u16, length: u64, started: Instant) {
-    let millis = started.elapsed().as_millis() as u64;
-    let mut text = Vec::with_capacity(128);
-    Line { conn: conn.clone(), head, status, length, millis }.write(&mut text, &http_date());
-    log::write(&text);
 }

@@ -7,7 +7,7 @@ use crate::realtime::subscriptions;
 use crate::{gvl, roots, timers};
 use iodine_core::command::{Command, Handle};
 use iodine_core::link::Link;
-use iodine_core::log::Writer;
+use iodine_core::log::{Destination, Writer};
 use iodine_core::sys::Board;
 use iodine_core::{Listener, Reactor, ReactorConfig, Root};
 use mio::Events;
@@ -49,11 +49,19 @@ struct Master {
 pub fn add_listeners(listeners: Vec<Listener>) {
     let mut state = lock();
     for listener in listeners.into_iter().map(Arc::new) {
-        if let (Role::Worker { .. }, Some(handle)) = (&state.role, &state.handle) {
+        let State { role, handle, .. } = &mut *state;
+        if let (Role::Worker { log, .. }, Some(handle)) = (role, handle) {
+            // Without a thread of its own lines are written by whoever has them.
+            let _ = log_of(&listener).map_or(Ok(()), |destination| log.add(destination));
             handle.send(Command::Listen(listener.clone()));
         }
         state.listeners.push(listener);
     }
+}
+
+/// Where answers to requests that come this way are logged.
+fn log_of(listener: &Listener) -> Option<Destination> {
+    listener.service().http.log.as_ref().map(|log| log.destination.clone())
 }
 
 /// Closes all listeners, which nobody serves any more; `unlink` removes the files of Unix sockets.
@@ -74,6 +82,7 @@ pub fn handle() -> Option<Handle> {
 
 /// Starts serving in this process. A forked worker names its `slot`.
 pub fn start_worker(slot: Option<usize>, mut config: ReactorConfig) -> io::Result<()> {
+    roots::serve();
     let mut state = lock();
     let link = match (slot, state.nursery.take()) {
         (Some(slot), Some((named, _, ours))) if named == slot => {
@@ -94,7 +103,7 @@ pub fn start_worker(slot: Option<usize>, mut config: ReactorConfig) -> io::Resul
     }
     subscriptions::announce(reactor.handle());
     state.handle = Some(reactor.handle().clone());
-    let log = Writer::start()?;
+    let log = Writer::start(state.listeners.iter().filter_map(|listener| log_of(listener)))?;
     let thread = std::thread::Builder::new().name("iodine-reactor".into()).spawn(move || reactor.run())?;
     state.role = Role::Worker { thread, log };
     Ok(())
@@ -166,7 +175,7 @@ pub fn adopt_worker(slot: usize, forked: bool) {
     let mut state = lock();
     let Some((_, link, _)) = state.nursery.take_if(|(named, _, _)| *named == slot) else { return };
     if let (true, Some(handle)) = (forked, &state.handle) {
-        handle.send(Command::Adopt { slot, link });
+        handle.send(Command::Adopt { slot, link: Box::new(link) });
     }
 }
 

@@ -3,8 +3,12 @@
 //! Each function takes bytes that nobody chose and panics if an invariant is broken. The fuzz targets are one call to
 //! a function in here, and so are unit tests. Nothing in the server calls this module.
 
+pub mod access_log;
+mod inflate;
 pub mod mustache;
 pub mod proxies;
+pub mod sse;
+pub mod websocket;
 
 use crate::http::range::{self, Ranges};
 use crate::http::{Version, file_path, token};
@@ -15,8 +19,11 @@ use crate::http1::{
 use crate::json::{self, Builder, ErrorKind, Rules, Scratch, Text};
 use crate::url::{self, Coding};
 
+pub use access_log::access_log;
 pub use mustache::{OutOfPatience, mustache, render, template};
 pub use proxies::{forwarded, proxy_header};
+pub use sse::sse;
+pub use websocket::{websocket_deflate, websocket_frames, websocket_handshake};
 
 /// Something a decoder told about a stream of bytes. Pieces of one body are joined.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -31,6 +31,35 @@ pub fn rfc2109(seconds: i64) -> Stamp {
     Parts::new(seconds).stamp(b'-', Zone::Gmt)
 }
 
+/// `14/Jul/2017:02:40:00 +0000`: the date of the Common Log Format.
+pub fn clf(seconds: i64) -> Stamp {
+    let parts = Parts::new(seconds);
+    let mut out = Stamp::EMPTY;
+    out.two_digits(parts.day);
+    out.put(b"/");
+    out.put(parts.month_name());
+    out.put(b"/");
+    out.year(parts.year);
+    out.put(b":");
+    out.clock(parts.second);
+    out.put(b" +0000");
+    out
+}
+
+/// `2017-07-14T02:40:00`: date and time of ISO 8601, without a zone.
+pub fn iso(seconds: i64) -> Stamp {
+    let parts = Parts::new(seconds);
+    let mut out = Stamp::EMPTY;
+    out.year(parts.year);
+    out.put(b"-");
+    out.two_digits(parts.month as u32 + 1);
+    out.put(b"-");
+    out.two_digits(parts.day);
+    out.put(b"T");
+    out.clock(parts.second);
+    out
+}
+
 /// The text of a date, ASCII.
 #[derive(Clone, Copy)]
 pub struct Stamp {
@@ -41,6 +70,13 @@ pub struct Stamp {
 impl Stamp {
     /// Enough for a year of twelve digits and its sign.
     const CAPACITY: usize = 48;
+    const EMPTY: Stamp = Stamp { text: [0; Stamp::CAPACITY], length: 0 };
+}
+
+impl std::fmt::Debug for Stamp {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.escape_ascii().fmt(f)
+    }
 }
 
 impl Deref for Stamp {
@@ -65,6 +101,16 @@ impl Stamp {
     #[inline]
     fn two_digits(&mut self, value: u32) {
         self.put(&[b'0' + (value / 10 % 10) as u8, b'0' + (value % 10) as u8]);
+    }
+
+    /// Hours, minutes and seconds of a day's second.
+    #[inline]
+    fn clock(&mut self, second: u32) {
+        self.two_digits(second / 3600);
+        self.put(b":");
+        self.two_digits(second / 60 % 60);
+        self.put(b":");
+        self.two_digits(second % 60);
     }
 
     /// Four digits, and as many more as it takes.
@@ -131,21 +177,22 @@ impl Parts {
     }
 
     #[inline]
+    fn month_name(&self) -> &'static [u8; 3] {
+        MONTHS.get(self.month).unwrap_or(&MONTHS[0])
+    }
+
+    #[inline]
     fn stamp(&self, between: u8, zone: Zone) -> Stamp {
-        let mut out = Stamp { text: [0; Stamp::CAPACITY], length: 0 };
+        let mut out = Stamp::EMPTY;
         out.put(DAYS.get(self.weekday).unwrap_or(&DAYS[0]));
         out.put(b", ");
         out.two_digits(self.day);
         out.put(&[between]);
-        out.put(MONTHS.get(self.month).unwrap_or(&MONTHS[0]));
+        out.put(self.month_name());
         out.put(&[between]);
         out.year(self.year);
         out.put(b" ");
-        out.two_digits(self.second / 3600);
-        out.put(b":");
-        out.two_digits(self.second / 60 % 60);
-        out.put(b":");
-        out.two_digits(self.second % 60);
+        out.clock(self.second);
         match zone {
             Zone::Gmt => out.put(b" GMT"),
             Zone::Unknown => out.put(b" -0000"),
@@ -175,6 +222,8 @@ mod tests {
         assert_eq!(text(rfc2822(1_500_000_000, Some(330))), "Fri, 14 Jul 2017 08:10:00 +0530");
         assert_eq!(text(rfc2822(1_500_000_000, Some(-210))), "Thu, 13 Jul 2017 23:10:00 -0330");
         assert_eq!(text(rfc2109(1_500_000_000)), "Fri, 14-Jul-2017 02:40:00 GMT");
+        assert_eq!(text(clf(1_500_000_000)), "14/Jul/2017:02:40:00 +0000");
+        assert_eq!(text(iso(1_500_000_000)), "2017-07-14T02:40:00");
     }
 
     #[test]

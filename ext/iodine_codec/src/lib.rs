@@ -11,9 +11,11 @@
 //! - [`json`]: JSON, told value by value.
 //! - [`url`], [`date`]: percent-encoding undone, and dates as protocols write them.
 //! - [`glob`]: patterns of channel names.
+//! - [`link`]: what the processes of a cluster say to each other.
 //! - [`mustache`]: templates, compiled and rendered.
 //! - [`proxy_protocol`]: what a load balancer says before the first byte.
-//! - [`access_log`]: the line written for each answered request.
+//! - [`resp`]: what Redis speaks.
+//! - [`access_log`]: the line written for each answered request, in several formats.
 //! - [`check`]: what must hold for any input at all; the fuzz targets call it, and so do unit tests.
 //!
 //! Invariant of the whole crate: no byte from the wire can make it panic, and the way the bytes were cut into reads
@@ -28,8 +30,10 @@ mod hex;
 pub mod http;
 pub mod http1;
 pub mod json;
+pub mod link;
 pub mod mustache;
 pub mod proxy_protocol;
+pub mod resp;
 pub mod sse;
 pub mod url;
 pub mod websocket;

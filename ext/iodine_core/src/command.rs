@@ -11,6 +11,7 @@ use crate::overload::Overload;
 use crate::producer::HOLD;
 use crate::queue::JobQueue;
 use crossbeam_queue::SegQueue;
+use iodine_codec::link::Scope;
 use mio::unix::SourceFd;
 use mio::{Registry, Waker};
 use std::os::fd::RawFd;
@@ -53,8 +54,35 @@ pub enum Command {
     Subscribe(Arc<Subscription>),
     /// It hears nothing more.
     Unsubscribe(Arc<Subscription>),
-    /// To all in this process that hear its channel.
-    Publish(Arc<Message>),
+    /// To all that hear its channel, in the processes of the scope.
+    Publish(Scope, Arc<Message>),
+    /// Worker: somebody in it hears this channel from here on, or nobody does any more.
+    Channel {
+        /// The channel or the pattern.
+        name: Arc<[u8]>,
+        /// Whether it is a pattern.
+        pattern: bool,
+        /// Whether there is somebody.
+        heard: bool,
+    },
+    /// Worker: something for an engine of the root.
+    Ask {
+        /// Which engine.
+        engine: u32,
+        /// What the reply is to be called; 0 if none is wanted.
+        id: u64,
+        /// What is asked.
+        bytes: Vec<u8>,
+    },
+    /// Master: the reply to what a worker has asked.
+    Reply {
+        /// The worker's place.
+        slot: usize,
+        /// What the worker calls it.
+        id: u64,
+        /// The reply.
+        bytes: Vec<u8>,
+    },
     /// Jobs may be pushed again after the queue was full.
     QueueHasRoom,
     /// Serve a listener.
@@ -64,7 +92,7 @@ pub enum Command {
         /// The worker's place.
         slot: usize,
         /// The master's end.
-        link: Link,
+        link: Box<Link>,
     },
     /// Master: ask the worker in this place to end.
     StopWorker(usize),

@@ -1,10 +1,11 @@
 //! Settings as checked: what listeners, connections and the reactor go by. Built by the bridge from what users gave.
 
+use crate::access_log::AccessLog;
 use crate::job::Root;
 use crate::realtime::SlowConsumer;
 use crate::static_files::StaticFiles;
 use crate::sys::Board;
-use iodine_codec::http::Trust;
+use iodine_codec::http::{RequestHead, Trust, request_id};
 use iodine_codec::http1::Limits;
 use iodine_codec::websocket::DeflateConfig;
 use std::sync::Arc;
@@ -54,8 +55,12 @@ pub struct HttpConfig {
     pub queue_timeout: Option<Duration>,
     /// Bodies up to this many bytes stay in memory; longer ones go to an unlinked temporary file.
     pub body_memory: usize,
-    /// Whether each answer gets a line in the log.
-    pub log: bool,
+    /// Where each answer gets a line, if it gets one.
+    pub log: Option<AccessLog>,
+    /// Whether each request has an id: that of a trusted proxy, or one of ours.
+    pub request_id: bool,
+    /// Whether answers tell it.
+    pub request_id_response: bool,
     /// Whether the application may send headers ahead of its answer (103).
     pub early_hints: bool,
     /// Whose word is taken for whom a request comes from, and how.
@@ -68,6 +73,16 @@ pub struct HttpConfig {
     pub files: Option<Arc<StaticFiles>>,
     /// Whether there is no application: what is no file is answered with 404.
     pub files_only: bool,
+}
+
+impl HttpConfig {
+    /// Has `answer` tell the id of its request, if it is to. The answer's head may be open, and its body may follow.
+    pub fn announce(&self, answer: &mut Vec<u8>, head: &RequestHead) {
+        let told = self.request_id && self.request_id_response;
+        if let Some(id) = told.then(|| request_id::of(head)).flatten() {
+            request_id::announce(answer, id);
+        }
+    }
 }
 
 /// How real-time connections are kept.
@@ -109,7 +124,9 @@ impl Default for HttpConfig {
             max_queue: None,
             queue_timeout: None,
             body_memory: 512 * 1024,
-            log: false,
+            log: None,
+            request_id: false,
+            request_id_response: false,
             early_hints: false,
             trust: Trust::Nobody,
             proxy_protocol: false,

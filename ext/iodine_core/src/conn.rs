@@ -220,6 +220,11 @@ impl Shared {
         self.peer_text = client.to_string().into();
     }
 
+    /// Whether what it says of other clients counts.
+    pub fn is_trusted(&self) -> bool {
+        self.trusted
+    }
+
     /// What the proxies that are trusted say of the request with this head; `None` unless it comes from one of them.
     pub fn forwarded<'h>(&self, head: &'h RequestHead) -> Option<Forwarded<'h>> {
         self.trusted.then(|| forwarded::read(head, &self.service.http.trust))
@@ -491,12 +496,6 @@ impl Io {
             },
         }
     }
-}
-
-/// Bytes behind the head of an answer.
-pub(crate) fn body_length(answer: &[u8]) -> u64 {
-    let head = answer.windows(4).position(|window| window == b"\r\n\r\n").map_or(answer.len(), |at| at + 4);
-    (answer.len() - head) as u64
 }
 
 impl Closing {

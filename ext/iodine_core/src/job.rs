@@ -35,6 +35,33 @@ pub enum Job {
     Events(ConnHandle),
     /// The messages that wait for this subscription are to be delivered to its block, in order.
     Deliver(Arc<Subscription>),
+    /// Root: somebody in a worker hears this channel from here on, or one less.
+    Channel {
+        /// The channel or the pattern.
+        name: Box<[u8]>,
+        /// Whether it is a pattern.
+        pattern: bool,
+        /// Whether it is one more.
+        heard: bool,
+    },
+    /// Root: a worker asks something of an engine.
+    Ask {
+        /// The worker's place.
+        slot: usize,
+        /// Which engine.
+        engine: u32,
+        /// What the reply is to be called; 0 if none is wanted.
+        id: u64,
+        /// What is asked.
+        bytes: Vec<u8>,
+    },
+    /// Worker: the reply to what it has asked.
+    Reply {
+        /// What it was called.
+        id: u64,
+        /// The reply.
+        bytes: Vec<u8>,
+    },
     /// There was something to do, and now there is not: time for the `on_idle` blocks.
     Idle,
 }

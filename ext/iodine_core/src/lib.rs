@@ -4,6 +4,7 @@
 //! that the reactor ever asks of the application, a [`Command`] all that anyone ever asks of the reactor. What both
 //! sides touch (a connection's socket, its [`Outbox`], its lane of jobs) lies behind one small lock in [`ConnHandle`].
 
+pub mod access_log;
 pub mod body;
 pub mod clock;
 pub mod command;
@@ -28,6 +29,7 @@ pub mod stream;
 pub mod sys;
 pub mod tls;
 
+pub use access_log::{AccessLog, Answered};
 pub use body::Body;
 pub use command::{Command, Handle};
 pub use config::{HttpConfig, ReactorConfig, Service};

@@ -1,29 +1,41 @@
-//! The link between master and worker: one socketpair per worker.
+//! The link between master and worker: one socketpair per worker, without a name in any folder (F-14). Each side sees in the
+//! end of the stream that the other one is gone, however it died. What is said stands in [`iodine_codec::link`].
 //!
-//! So far it carries single bytes: the worker says that it is ready, the master asks it to stop, and each side sees in
-//! the end of the stream that the other one is gone, however it died. It has no name in any folder (F-14).
+//! A link is its reactor's alone. What is said to a process that does not listen waits, up to [`MOST_WAITING`] bytes; what is
+//! published beyond is lost for that process, which is counted and logged. What keeps the cluster itself together always
+//! waits.
 
-use crate::sys::{Fd, SEND};
-use rustix::io::Errno;
-use rustix::net::RecvFlags;
+use crate::episode::Episode;
+use crate::log::{self, Level};
+use crate::outbox::{Outbox, Piece};
+use crate::stream::{Moved, Stream};
+use crate::sys::Fd;
+use iodine_codec::link::{Frame, FrameDecoder, Garbled};
 use std::os::fd::{AsRawFd, RawFd};
+use std::sync::Arc;
+use std::time::Instant;
 
-const READY: u8 = b'R';
-const STOP: u8 = b'S';
+/// Bytes that may wait for the other side before messages to it are dropped.
+pub const MOST_WAITING: u64 = 64 * 1024 * 1024;
 
 /// One end of a link.
 #[derive(Debug)]
 pub struct Link {
-    fd: Fd,
+    stream: Stream,
+    decoder: FrameDecoder,
+    outbox: Outbox,
+    /// Messages are being lost.
+    losing: Episode,
+    lost: u64,
 }
 
-/// What came over a link.
+/// What a link came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Said {
-    /// The worker serves.
-    Ready,
-    /// The worker is to end.
-    Stop,
+pub enum Heard {
+    /// There is something to look at.
+    Something,
+    /// There is nothing more to read for now.
+    Nothing,
     /// The other side is gone.
     Gone,
 }
@@ -32,43 +44,80 @@ impl Link {
     /// A pair of ends: the master's and the worker's.
     pub fn pair() -> std::io::Result<(Link, Link)> {
         let (master, worker) = crate::sys::pair()?;
-        Ok((Link { fd: Fd::new(master) }, Link { fd: Fd::new(worker) }))
+        Ok((Link::new(Fd::new(master)), Link::new(Fd::new(worker))))
     }
 
-    /// The worker tells that it serves.
-    pub fn say_ready(&self) {
-        self.say(READY);
-    }
-
-    /// The master asks the worker to end.
-    pub fn say_stop(&self) {
-        self.say(STOP);
-    }
-
-    /// The next thing that was said, if any.
-    pub fn listen(&self) -> Option<Said> {
-        let mut byte = [0];
-        loop {
-            return match rustix::net::recv(&self.fd, &mut byte, RecvFlags::empty()) {
-                Ok((1, _)) if byte[0] == READY => Some(Said::Ready),
-                Ok((1, _)) if byte[0] == STOP => Some(Said::Stop),
-                Ok((0, _)) => Some(Said::Gone),
-                Ok(_) | Err(Errno::INTR) => continue,
-                Err(Errno::AGAIN) => None,
-                Err(_) => Some(Said::Gone),
-            };
+    fn new(fd: Fd) -> Link {
+        Link {
+            stream: Stream::new(fd),
+            decoder: FrameDecoder::default(),
+            outbox: Outbox::default(),
+            losing: Episode::new(),
+            lost: 0,
         }
     }
 
-    // A socketpair takes one byte unless its reader has been stuck for thousands of them; then it is beyond being told.
-    fn say(&self, byte: u8) {
-        let _ = rustix::net::send(&self.fd, &[byte], SEND);
+    /// Says something that must not be lost. [`Link::flush`] sends it.
+    pub fn say(&mut self, frame: &Frame<'_>) {
+        self.outbox.extend(64, |out| frame.encode(out));
+    }
+
+    /// Says something that was published: a whole frame, which other links may share. It is dropped while too much waits.
+    pub fn relay(&mut self, frame: &Arc<[u8]>, now: Instant) {
+        if !self.outbox.is_empty() && self.outbox.pending() + frame.len() as u64 > MOST_WAITING {
+            self.lost += 1;
+            if self.losing.begins(now) {
+                let waiting = MOST_WAITING >> 20;
+                log::message(
+                    Level::Error,
+                    &format!(
+                        "a process of the cluster does not listen: {waiting} MiB wait for it, messages to it are lost"
+                    ),
+                );
+            }
+            return;
+        }
+        if self.lost > 0 && self.outbox.is_empty() {
+            let lost = std::mem::take(&mut self.lost);
+            log::message(
+                Level::Warning,
+                &format!("a process of the cluster listens again; {lost} messages to it were lost"),
+            );
+        }
+        self.outbox.push(Piece::Shared(frame.clone()));
+    }
+
+    /// Sends what waits, as far as the other side takes it. False when it is gone.
+    pub fn flush(&mut self) -> bool {
+        self.outbox.write_to(&self.stream) != Moved::Broken
+    }
+
+    /// Whether something waits to be sent.
+    pub fn has_unsent(&self) -> bool {
+        !self.outbox.is_empty()
+    }
+
+    /// Reads some of what has come; [`Link::next_frame`] has it then.
+    pub fn listen(&mut self, buffer: &mut [u8]) -> Heard {
+        match self.stream.read(buffer) {
+            Moved::Bytes(0) | Moved::Broken => Heard::Gone,
+            Moved::WouldBlock => Heard::Nothing,
+            Moved::Bytes(count) => {
+                self.decoder.feed(buffer.get(..count).unwrap_or_default());
+                Heard::Something
+            }
+        }
+    }
+
+    /// The next thing that was said.
+    pub fn next_frame(&mut self) -> Result<Option<Frame<'_>>, Garbled> {
+        self.decoder.next_frame()
     }
 }
 
 impl AsRawFd for Link {
     fn as_raw_fd(&self) -> RawFd {
-        self.fd.as_raw_fd()
+        self.stream.as_raw_fd()
     }
 }
 
@@ -76,14 +125,59 @@ impl AsRawFd for Link {
 mod tests {
     use super::*;
 
+    fn hear(link: &mut Link) -> (Heard, usize) {
+        let mut buffer = vec![0; 64 * 1024];
+        let mut frames = 0;
+        loop {
+            let heard = link.listen(&mut buffer);
+            while link.next_frame().unwrap().is_some() {
+                frames += 1;
+            }
+            if heard != Heard::Something {
+                return (heard, frames);
+            }
+        }
+    }
+
     #[test]
     fn carries_what_is_said_and_the_end() {
-        let (master, worker) = Link::pair().unwrap();
-        assert_eq!(master.listen(), None);
-        worker.say_ready();
-        master.say_stop();
-        assert_eq!((master.listen(), worker.listen()), (Some(Said::Ready), Some(Said::Stop)));
+        let (mut master, mut worker) = Link::pair().unwrap();
+        assert_eq!(hear(&mut master), (Heard::Nothing, 0));
+        worker.say(&Frame::Ready);
+        worker.say(&Frame::Channel { name: b"x", pattern: false, heard: true });
+        assert!(worker.flush());
+        assert_eq!(hear(&mut master), (Heard::Nothing, 2));
         drop(worker);
-        assert_eq!(master.listen(), Some(Said::Gone));
+        assert_eq!(hear(&mut master), (Heard::Gone, 0));
+        master.say(&Frame::Stop);
+        assert!(!master.flush());
+    }
+
+    #[test]
+    fn a_process_that_does_not_listen_loses_messages_but_not_what_matters() {
+        log::set_verbosity(0);
+        let (mut master, mut worker) = Link::pair().unwrap();
+        let frame: Arc<[u8]> = Frame::Publish {
+            scope: iodine_codec::link::Scope::Cluster,
+            channel: b"c",
+            data: &vec![0; 1 << 20],
+        }
+        .to_vec()
+        .into();
+        for _ in 0..80 {
+            master.relay(&frame, Instant::now());
+        }
+        master.say(&Frame::Stop);
+        assert!(master.flush() && master.has_unsent());
+        assert!(master.lost >= 80 - 65, "{}", master.lost);
+        let mut frames = 0;
+        while master.has_unsent() {
+            frames += hear(&mut worker).1;
+            assert!(master.flush());
+        }
+        frames += hear(&mut worker).1;
+        assert_eq!(frames as u64 + master.lost, 80 + 1);
+        master.relay(&frame, Instant::now());
+        assert_eq!(master.lost, 0);
     }
 }

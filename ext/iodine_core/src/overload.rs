@@ -56,7 +56,8 @@ pub fn refusal(request: &Request, now: Instant) -> Option<Refusal> {
     });
     let http = &request.conn.service().http;
     let reply = crate::static_files::refusal(http, request.facts, 503, request.conn.is_ending());
-    let Reply { status, head, length, close, .. } = reply;
+    let Reply { status, mut head, length, close, .. } = reply;
+    http.announce(&mut head, &request.head);
     let answer = Answer { head, body: None, close };
     Some(Refusal { answer, status, length })
 }

@@ -85,8 +85,8 @@ pub enum Event {
     TimedOut,
     /// The server is ending.
     Shutdown,
-    /// It is closed: last of all.
-    Closed,
+    /// It is closed: last of all. These subscriptions have ended with it.
+    Closed(Vec<Arc<Subscription>>),
 }
 
 /// Which callbacks the handler of a connection has, so that no job is made for those that it lacks.
@@ -161,16 +161,29 @@ pub struct Realtime {
     pub(crate) timeout: Duration,
     deflate: Option<Deflate>,
     deflater: Option<Box<Deflater>>,
-    /// Where writes end, as counted by [`crate::Outbox::taken`].
+    /// Where writes that wait end, as counted by [`crate::Outbox::taken`].
     ends: VecDeque<u64>,
+    /// Where the last one ended, or what was to be written before there was any.
+    last_end: u64,
     /// [`Event::Drained`] is due when the outbox is empty.
     drained_due: bool,
     /// When something was last written.
     wrote: Option<Instant>,
     /// What the peer's Close frame said.
     peer_close: Option<(u16, Box<str>)>,
+    /// What to say to the end that the peer has made, behind the callbacks of what it said before.
+    last_word: Option<LastWord>,
     /// The subscriptions of the connection, by name.
     subscriptions: HashMap<Arc<[u8]>, Arc<Subscription>>,
+}
+
+/// How we end what the peer has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LastWord {
+    /// By answering its Close frame (RFC 6455 section 5.5.1).
+    Answer,
+    /// By telling it of its error.
+    Complaint(u16, &'static str),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -260,9 +273,11 @@ impl Realtime {
             deflate: upgrade.deflate,
             deflater: None,
             ends: VecDeque::new(),
+            last_end: 0,
             drained_due: true,
             wrote: None,
             peer_close: None,
+            last_word: None,
             subscriptions: HashMap::new(),
         }
     }
@@ -322,13 +337,13 @@ impl Io {
 
     /// As [`Io::deliver`], for the last event. Later calls do nothing.
     #[must_use]
-    pub(crate) fn deliver_closed(&mut self) -> bool {
+    pub(crate) fn deliver_closed(&mut self, ended: Vec<Arc<Subscription>>) -> bool {
         match &mut self.realtime {
             Some(realtime) if realtime.stage != Stage::Closed => {
                 realtime.stage = Stage::Closed;
                 realtime.ends = VecDeque::new();
                 realtime.deflater = None;
-                self.deliver(Event::Closed)
+                self.deliver(Event::Closed(ended))
             }
             _ => false,
         }
@@ -390,7 +405,8 @@ impl Io {
         let end = self.outbox.taken() + self.outbox.pending();
         if let Some(realtime) = &mut self.realtime {
             // A message that left no bytes, as an empty one of SSE, is no write.
-            if realtime.ends.back().is_none_or(|last| *last < end) && !self.outbox.is_empty() {
+            if realtime.last_end < end {
+                realtime.last_end = end;
                 realtime.ends.push_back(end);
                 realtime.drained_due = true;
             }
@@ -420,24 +436,43 @@ impl Io {
         }
     }
 
-    /// The peer has closed its WebSocket: answers that, unless we closed first (RFC 6455 section 5.5.1).
+    /// The peer has closed its WebSocket: answers that, unless we closed first.
     pub(crate) fn answer_close(&mut self, said: Option<(u16, &str)>) {
-        let Some(realtime) = &mut self.realtime else { return };
-        realtime.peer_close = said.map(|(code, reason)| (code, reason.into()));
-        if !realtime.is_closing() {
-            realtime.stage = Stage::Closing;
-            let mask = realtime.mask();
-            self.outbox.extend(websocket::MAX_HEADER + 125, |out| {
-                websocket::encode_close(out, said.map(|(code, _)| (code, "")), mask);
-            });
+        if let Some(realtime) = &mut self.realtime {
+            realtime.peer_close = said.map(|(code, reason)| (code, reason.into()));
         }
-        self.closing = Closing::Plain;
+        self.say_last(LastWord::Answer);
     }
 
     /// The peer has broken the protocol: says so, and closes.
-    pub(crate) fn fail_close(&mut self, code: u16, reason: &str) {
-        self.begin_close(code, reason);
-        self.closing = Closing::Linger;
+    pub(crate) fn fail_close(&mut self, code: u16, reason: &'static str) {
+        self.say_last(LastWord::Complaint(code, reason));
+    }
+
+    /// What came before the end was said in good order, and is answered before it.
+    fn say_last(&mut self, word: LastWord) {
+        let Some(realtime) = &mut self.realtime else { return };
+        if self.in_flight > 0 {
+            realtime.last_word = Some(word);
+            return;
+        }
+        match word {
+            LastWord::Answer => {
+                if !realtime.is_closing() {
+                    realtime.stage = Stage::Closing;
+                    let mask = realtime.mask();
+                    let code = realtime.peer_close.as_ref().map(|(code, _)| (*code, ""));
+                    self.outbox.extend(websocket::MAX_HEADER + 125, |out| {
+                        websocket::encode_close(out, code, mask);
+                    });
+                }
+                self.closing = Closing::Plain;
+            }
+            LastWord::Complaint(code, reason) => {
+                self.begin_close(code, reason);
+                self.closing = Closing::Linger;
+            }
+        }
     }
 
     /// Answers or sends a ping.
@@ -494,8 +529,8 @@ impl Shared {
         if io.stream.is_none() || !io.end_work(number) {
             return false;
         }
-        io.become_realtime(&upgrade);
         io.outbox.push(head);
+        io.become_realtime(&upgrade);
         io.switch = Some(Box::new(upgrade));
         io.write_asked = true;
         drop(io);
@@ -728,6 +763,9 @@ impl Shared {
         }
         io.in_flight = 0;
         io.answered = Some(now);
+        if let Some(word) = io.realtime.as_mut().and_then(|realtime| realtime.last_word.take()) {
+            io.say_last(word);
+        }
         // It may have waited for this.
         let flush = io.closing != Closing::No && io.stream.is_some();
         drop(io);
@@ -747,13 +785,12 @@ impl Shared {
             }
             realtime.inbox.push_front(event);
         }
-        let again = !realtime.inbox.is_empty();
-        if !again {
-            io.in_flight = 0;
-        }
         drop(io);
-        if again {
+        if self.finish_events(Instant::now()) {
             self.handle().jobs().push(Job::Events(self.clone()));
+        } else {
+            // What may wait to be written is not for a dying thread.
+            self.handle().send(Command::Write(self.clone()));
         }
     }
 
@@ -789,7 +826,7 @@ impl Shared {
     }
 
     /// Forgets all of them, because the connection is closed.
-    pub fn take_subscriptions(&self) -> Vec<Arc<Subscription>> {
+    pub(crate) fn take_subscriptions(&self) -> Vec<Arc<Subscription>> {
         let mut io = self.lock();
         let taken = io.realtime.as_mut().map(|realtime| std::mem::take(&mut realtime.subscriptions));
         taken.unwrap_or_default().into_values().collect()
@@ -805,6 +842,7 @@ impl Io {
     pub(crate) fn become_realtime(&mut self, upgrade: &Upgrade) {
         let mut realtime = Realtime::new(upgrade, Stage::Open);
         realtime.inbox.push_back(Event::Open);
+        realtime.last_end = self.outbox.taken() + self.outbox.pending();
         self.realtime = Some(Box::new(realtime));
         self.forget_requests();
         self.in_flight = 1;

@@ -2,6 +2,7 @@
 
 mod support;
 
+use iodine_codec::link::Frame;
 use iodine_core::command::{Command, Timer};
 use iodine_core::link::Link;
 use iodine_core::sys::Board;
@@ -192,7 +193,7 @@ fn master_and_worker_hear_of_each_other() {
     let (masters, workers) = Link::pair().unwrap();
     let master = serve(|_| "x");
     let worker = Setup::new().link(workers).serve(|_| "x");
-    master.handle.send(Command::Adopt { slot: 3, link: masters });
+    master.handle.send(Command::Adopt { slot: 3, link: Box::new(masters) });
     worker.handle.send(Command::Ready);
     assert_eq!(master.notice(), Notice::WorkerReady(3));
     master.handle.send(Command::StopWorker(3));
@@ -201,9 +202,10 @@ fn master_and_worker_hear_of_each_other() {
     assert_eq!(master.notice(), Notice::WorkerGone(3));
     // Nobody is there to be asked, and another may take the place.
     master.handle.send(Command::StopWorker(3));
-    let (masters, workers) = Link::pair().unwrap();
-    workers.say_ready();
-    master.handle.send(Command::Adopt { slot: 3, link: masters });
+    let (masters, mut workers) = Link::pair().unwrap();
+    workers.say(&Frame::Ready);
+    assert!(workers.flush());
+    master.handle.send(Command::Adopt { slot: 3, link: Box::new(masters) });
     assert_eq!(master.notice(), Notice::WorkerReady(3));
     drop(workers);
     assert_eq!(master.notice(), Notice::WorkerGone(3));
@@ -211,10 +213,11 @@ fn master_and_worker_hear_of_each_other() {
 
 #[test]
 fn a_worker_notices_that_its_master_is_gone() {
-    let (masters, workers) = Link::pair().unwrap();
+    let (mut masters, workers) = Link::pair().unwrap();
     let worker = Setup::new().link(workers).serve(|_| "x");
     let mut client = worker.connect();
-    masters.say_stop();
+    masters.say(&Frame::Stop);
+    assert!(masters.flush());
     drop(masters);
     assert_eq!((worker.notice(), worker.notice()), (Notice::StopAsked, Notice::MasterGone));
     assert_eq!(client.get("/").text(), "x");

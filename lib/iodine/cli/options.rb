@@ -87,7 +87,15 @@ module Iodine
                    note: "each connection begins with a PROXY header"),
             switch("underscore-headers", setting: :underscore_headers,
                    note: "pass headers on whose name has an underscore"),
-            switch("log", "v", setting: :log, note: "log a line per request"),
+            switch("log", "v", setting: :log, environment: "IODINE_LOG", note: "log a line per request"),
+            text("log-format", setting: :log_format, default: "iodine", environment: "IODINE_LOG_FORMAT",
+                 note: "iodine, common, combined, json, or a template such as \"%{client} %{path}\""),
+            text("log-to", setting: :log_to, default: "stderr", environment: "IODINE_LOG_TO",
+                 note: "stderr, stdout, or a file, which HUP opens anew"),
+            switch("request-id", setting: :request_id, environment: "IODINE_REQUEST_ID",
+                   note: "give each request an X-Request-Id, unless a trusted proxy has"),
+            switch("request-id-response", setting: :request_id_response, environment: "IODINE_REQUEST_ID_RESPONSE",
+                   note: "the same, and tell it in the response"),
             switch("early-hints", setting: :early_hints, note: "let applications send headers ahead of their answers (103)"),
             number("keep-alive", "k", "tout", setting: :timeout, fractions: true, default: "40",
                    environment: "IODINE_TIMEOUT", note: "seconds an idle connection is kept"),
@@ -128,7 +136,12 @@ module Iodine
             number("max-msg", "maxms", setting: :max_msg, default: "256", environment: "IODINE_MAX_MSG",
                    note: "largest message, in KiB"),
             number("ping", setting: :ping, default: "40", environment: "IODINE_PING",
-                   note: "seconds of silence after which a ping is sent")
+                   note: "seconds of silence after which a ping is sent; 0 is never"),
+            number("max-backlog", setting: :max_backlog, range: (0..), default: "64",
+                   environment: "IODINE_MAX_BACKLOG", note: "MiB that may wait to be written to one connection"),
+            text("slow-clients", setting: :slow_clients, default: "close",
+                 note: "what becomes of one for which more waits: close it, or drop the messages"),
+            switch("deflate", setting: :deflate, note: "compress messages (permessage-deflate)")
           ]
         ),
         Group.new(
@@ -141,10 +154,12 @@ module Iodine
           ]
         ),
         Group.new(
-          title: "Redis (not available in this version yet)",
+          title: "Redis",
           options: [
-            text("redis", "r", missing: "Redis", note: "the URL of a Redis server for pub/sub"),
-            number("redis-ping", "rp", missing: "Redis", note: "seconds between pings to it")
+            text("redis", "r", setting: :redis_, environment: "IODINE_REDIS_URL",
+                 note: "the URL of a Redis server that joins clusters, for pub/sub"),
+            number("redis-ping", "rp", setting: :redis_ping_, range: (0..), default: "300",
+                   note: "seconds of silence after which it is sent a ping")
           ]
         ),
         Group.new(

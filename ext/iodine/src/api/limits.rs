@@ -1,6 +1,6 @@
 //! Limits and timeouts as the Ruby side gives them, and as they are when it does not.
 
-use super::{duration, files, option};
+use super::{duration, files, option, request_log};
 use iodine_codec::http::Trust;
 use iodine_codec::http1::Limits;
 use iodine_codec::websocket::DeflateConfig;
@@ -23,6 +23,7 @@ pub fn http_config(ruby: &Ruby, options: RHash) -> Result<HttpConfig, Error> {
         option::<f64>(ruby, options, name)?.map(|seconds| duration(ruby, seconds)).transpose()
     };
     let seconds = |name, usual| given(name).map(|given| given.unwrap_or(usual));
+    let log = request_log::of(ruby, options)?;
     Ok(HttpConfig {
         limits: Limits {
             line: option(ruby, options, "line")?.unwrap_or(sizes.line),
@@ -38,7 +39,10 @@ pub fn http_config(ruby: &Ruby, options: RHash) -> Result<HttpConfig, Error> {
         max_queue: option(ruby, options, "max_queue")?,
         queue_timeout: given("queue_timeout")?,
         body_memory: option(ruby, options, "body_memory")?.unwrap_or(usual.body_memory),
-        log: option(ruby, options, "log")?.unwrap_or(usual.log),
+        request_id: request_log::wants_request_id(ruby, options, log.as_ref())?,
+        request_id_response: option(ruby, options, "request_id_response")?
+            .unwrap_or(usual.request_id_response),
+        log,
         early_hints: option(ruby, options, "early_hints")?.unwrap_or(usual.early_hints),
         trust: trust(ruby, options)?,
         proxy_protocol: option(ruby, options, "proxy_protocol")?.unwrap_or(usual.proxy_protocol),

@@ -5,6 +5,8 @@ mod files;
 mod json;
 mod limits;
 mod rack_utils;
+mod request_log;
+mod resp;
 
 use crate::{app_thread, fork, process, rack, roots, timers};
 use iodine_core::command::{Command, Timer};
@@ -69,10 +71,14 @@ pub fn init(ruby: &Ruby) -> Result<(), Error> {
     base.define_singleton_method("cancel_timers", function!(cancel_timers, 1))?;
     base.define_singleton_method("want_idle", function!(want_idle, 0))?;
     base.define_singleton_method("log", function!(write_log, 2))?;
+    request_log::init(base)?;
     base.define_singleton_method("verbosity", function!(log::verbosity, 0))?;
     base.define_singleton_method("verbosity=", function!(log::set_verbosity, 1))?;
     limits::init(base)?;
     connect::init(base)?;
+    resp::init(ruby, base)?;
+    base.define_singleton_method("ask_root", function!(ask_root, 3))?;
+    base.define_singleton_method("reply_to_worker", function!(reply_to_worker, 3))?;
     base.define_singleton_method("forked!", function!(fork::become_inert, 0))?;
     base.define_singleton_method("forked?", function!(fork::is_inert, 0))?;
     json::init(ruby, base)?;
@@ -238,7 +244,13 @@ fn drop_jobs() {
             Job::Task(root) => roots::release(root),
             Job::Forget(root) | Job::Timer { root, last: true, .. } => timers::release(root),
             Job::Events(conn) => release_events(&conn),
-            Job::Request(_) | Job::Timer { .. } | Job::Deliver(_) | Job::Idle => {}
+            Job::Request(_)
+            | Job::Timer { .. }
+            | Job::Deliver(_)
+            | Job::Channel { .. }
+            | Job::Ask { .. }
+            | Job::Reply { .. }
+            | Job::Idle => {}
         }
     }
 }
@@ -287,6 +299,18 @@ fn send(command: Command) -> bool {
     let Some(handle) = process::handle() else { return false };
     handle.send(command);
     true
+}
+
+/// `ask_root(engine, id, bytes)`: from a worker. The reply comes by `engine_replied(id, bytes)`; an id of 0 wants none.
+fn ask_root(engine: u32, id: u64, bytes: RString) -> bool {
+    // SAFETY: copied before Ruby runs again.
+    send(Command::Ask { engine, id, bytes: unsafe { bytes.as_slice() }.to_vec() })
+}
+
+/// `reply_to_worker(slot, id, bytes)`: from the root.
+fn reply_to_worker(slot: usize, id: u64, bytes: RString) -> bool {
+    // SAFETY: copied before Ruby runs again.
+    send(Command::Reply { slot, id, bytes: unsafe { bytes.as_slice() }.to_vec() })
 }
 
 // --- the log -----------------------------------------------------------------------------------------------------

@@ -122,11 +122,15 @@ pub fn answer_request(ruby: &Ruby, mut request: Box<Request>) -> Answered {
     let nil = rb_sys::Qnil as VALUE;
     let mut held = Held { input: nil, body: nil, stream: None, callbacks: Callbacks::none() };
     let called = call(ruby, &request, body, number, &mut draft, &mut held);
+    let outcome = match fork::is_inert() {
+        true => called.map(|_| Produce::Broken),
+        false => called.and_then(|rest| produce(ruby, &request, number, rest, &mut draft, &mut held)),
+    };
     if fork::is_inert() {
-        return answered;
-    }
-    let outcome = called.and_then(|rest| produce(ruby, &request, number, rest, &mut draft, &mut held));
-    if fork::is_inert() {
+        // The end of this child, not of the request.
+        if let Err(Failure::Raised(error)) = outcome {
+            answered.killed = Some(error);
+        }
         return answered;
     }
     let closed = close_body(held.body).map_err(Failure::Raised);
@@ -154,8 +158,8 @@ pub fn answer_request(ruby: &Ruby, mut request: Box<Request>) -> Answered {
         }
         Ok(Produce::StreamsOn) => {
             if let Some(stream) = held.stream {
-                let log =
-                    request.conn.service().http.log.then_some((request.head, draft.status, request.started));
+                let logged = request.conn.service().http.log.is_some();
+                let log = logged.then_some((request.head, draft.status, request.started));
                 stream.outlive(answered.callbacks, log);
                 answered.callbacks = Callbacks::none();
             }
@@ -233,6 +237,7 @@ fn call(
         held.callbacks = env::build(request, &parts);
         let env = held.callbacks.env;
         hijack.set_env(env);
+        let size = upgrade::size(env);
         // SAFETY: the GVL is held; what is raised is caught by `protect`.
         let answer = unsafe { rb_sys::rb_funcallv(app, ids().call, 1, &env) };
         written = response::unpack(answer).and_then(|parts| {
@@ -241,10 +246,12 @@ fn call(
             if request.conn.is_hijacked() {
                 return Ok(Rest::Nothing);
             }
-            if let Some(upgrade) = upgrade::wanted(request, env, parts.0) {
-                return upgrade.write(draft, request, parts.1, parts.0);
-            }
-            response::write(draft, request, parts)
+            let rest = match upgrade::wanted(request, env, size, parts.0) {
+                Some(upgrade) => upgrade.write(draft, request, parts.1, parts.0),
+                None => response::write(draft, request, parts),
+            }?;
+            request.conn.service().http.announce(&mut draft.head, &request.head);
+            Ok(rest)
         });
         nil
     });
@@ -397,7 +404,8 @@ fn close_if_possible(body: VALUE) {
 
 fn failure_draft(request: &Request, closing: bool) -> Draft {
     let refused = refusal(&request.conn.service().http, request.facts, 500, closing);
-    let Reply { status, head, length, close, .. } = refused;
+    let Reply { status, mut head, length, close, .. } = refused;
+    request.conn.service().http.announce(&mut head, &request.head);
     Draft { status, head, length, close, ..Draft::default() }
 }
 

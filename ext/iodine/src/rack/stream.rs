@@ -8,13 +8,13 @@ use super::body::{self, LENT_FROM};
 use super::call::ids;
 use super::finished::Callbacks;
 use super::input;
-use crate::{app_thread, fork, gvl};
+use crate::{fork, gvl};
 use iodine_codec::http::RequestHead;
 use iodine_codec::http1::{ChunkedDecoder, Limits, Piece};
 use iodine_core::command::Command;
 use iodine_core::log::{self, Level};
 use iodine_core::producer::Parker;
-use iodine_core::{Complaint, ConnHandle, Job, Produced, Producer, Room};
+use iodine_core::{Answered, Complaint, ConnHandle, Job, Produced, Producer, Room};
 use magnus::gc::Marker;
 use magnus::rb_sys::{AsRawValue, FromRawValue};
 use magnus::typed_data::Obj;
@@ -265,7 +265,8 @@ impl Stream {
         input::release(this.input.get());
         let entry = this.entry.borrow_mut().take();
         if let Some(LogEntry { head, status, started }) = entry {
-            app_thread::log_request(this.conn(), head, status, this.length.get(), started);
+            let (conn, head, bytes, at) = (this.conn(), Some(&head), this.length.get(), Instant::now());
+            Answered { conn, head, status, bytes, started, at }.log();
         }
         this.callbacks.replace(Callbacks::none()).run(None);
     }

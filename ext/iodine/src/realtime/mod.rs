@@ -1,6 +1,7 @@
 //! Real-time connections in Ruby: `Iodine::Connection`, the callbacks of its handler, and subscriptions.
 
 mod callbacks;
+pub mod channels;
 mod connection;
 mod run;
 mod string;
@@ -32,5 +33,6 @@ pub fn writer() -> Writer {
 /// Defines the classes.
 pub fn init(ruby: &Ruby) -> Result<(), Error> {
     connection::init(ruby)?;
+    channels::init(ruby)?;
     subscriptions::init(ruby)
 }

@@ -3,27 +3,32 @@
 //! Subscriptions of the process may be made before the server starts: they are kept here, and each process that is started
 //! hears of them.
 
+use super::channels;
 use super::connection::Connection;
 use crate::{fork, process, roots};
+use iodine_codec::link::Scope;
 use iodine_core::command::{Command, Handle};
 use iodine_core::hub::{Format, Keeper, Listener, Message, Subscription};
 use iodine_core::{ConnHandle, Root};
 use magnus::rb_sys::AsRawValue;
 use magnus::typed_data::Obj;
-use magnus::{Error, Module, Object, RModule, RString, Ruby, Value, function};
+use magnus::{Error, Module, Object, RModule, RString, Ruby, Symbol, Value, function};
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 /// The subscriptions of the process, by name. Only locked with the GVL held, and never while Ruby runs, so that a fork finds
 /// it open.
-static OF_PROCESS: LazyLock<Mutex<HashMap<Arc<[u8]>, Arc<Subscription>>>> = LazyLock::new(Mutex::default);
+static OF_PROCESS: LazyLock<Mutex<Subscriptions>> = LazyLock::new(Mutex::default);
+
+/// Subscriptions by name: of the same name there is one.
+type Subscriptions = HashMap<Arc<[u8]>, Arc<Subscription>>;
 
 /// Defines the primitives.
 pub fn init(ruby: &Ruby) -> Result<(), Error> {
     let base: RModule = ruby.define_module("Iodine")?.define_module("Base")?;
     base.define_singleton_method("subscribe", function!(subscribe, 5))?;
     base.define_singleton_method("unsubscribe", function!(unsubscribe, 2))?;
-    base.define_singleton_method("publish", function!(publish, 2))
+    base.define_singleton_method("publish", function!(publish, 3))
 }
 
 /// Tells a reactor that begins to run of the subscriptions there are.
@@ -31,6 +36,7 @@ pub fn announce(handle: &Handle) {
     for subscription in of_process().values() {
         handle.send(Command::Subscribe(subscription.clone()));
     }
+    channels::announce(handle);
 }
 
 /// A block, kept until nobody can call it any more.
@@ -70,8 +76,13 @@ fn subscribe(
         let listener = Listener::process(keep(block));
         let subscription = Subscription::new(name, pattern, listener);
         let replaced = of_process().insert(subscription.name().clone(), subscription.clone());
-        if let Some(handle) = process::handle() {
-            replace(&handle, replaced, subscription);
+        channels::join(&subscription);
+        let handle = process::handle();
+        if let Some(replaced) = replaced {
+            end(handle.as_ref(), replaced);
+        }
+        if let Some(handle) = handle {
+            handle.send(Command::Subscribe(subscription));
         }
         return true;
     };
@@ -80,10 +91,15 @@ fn subscribe(
     let subscription = Subscription::new(name, pattern, listener);
     match conn.add_subscription(&subscription) {
         Ok(replaced) => {
-            replace(conn.handle(), replaced, subscription);
+            channels::join(&subscription);
+            if let Some(replaced) = replaced {
+                end(Some(conn.handle()), replaced);
+            }
+            conn.handle().send(Command::Subscribe(subscription));
             true
         }
-        Err(_) => false,
+        // `on_close` runs: it would have ended with that anyway.
+        Err(_) => true,
     }
 }
 
@@ -95,16 +111,12 @@ fn listener(conn: &ConnHandle, binary: bool, block: Option<Value>) -> Listener {
     }
 }
 
-fn replace(handle: &Handle, replaced: Option<Arc<Subscription>>, subscription: Arc<Subscription>) {
-    if let Some(replaced) = replaced {
-        end(handle, replaced);
-    }
-    handle.send(Command::Subscribe(subscription));
-}
-
-fn end(handle: &Handle, subscription: Arc<Subscription>) {
+fn end(handle: Option<&Handle>, subscription: Arc<Subscription>) {
     subscription.end();
-    handle.send(Command::Unsubscribe(subscription));
+    channels::leave(&subscription);
+    if let Some(handle) = handle {
+        handle.send(Command::Unsubscribe(subscription));
+    }
 }
 
 /// `unsubscribe(connection_or_nil, name)`: whether there was such a subscription; nil if the connection is closed.
@@ -117,8 +129,8 @@ fn unsubscribe(connection: Option<Obj<Connection>>, name: RString) -> Option<boo
     let Some(connection) = connection else {
         let removed = of_process().remove(name);
         let existed = removed.is_some();
-        if let (Some(subscription), Some(handle)) = (removed, process::handle()) {
-            end(&handle, subscription);
+        if let Some(subscription) = removed {
+            end(process::handle().as_ref(), subscription);
         }
         return Some(existed);
     };
@@ -126,20 +138,33 @@ fn unsubscribe(connection: Option<Obj<Connection>>, name: RString) -> Option<boo
     let removed = conn.remove_subscription(name);
     let existed = removed.is_some();
     if let Some(subscription) = removed {
-        end(conn.handle(), subscription);
+        end(Some(conn.handle()), subscription);
     }
     Some(existed)
 }
 
-/// `publish(channel, data)`: to all in this process. False when no reactor runs in it.
-fn publish(channel: RString, data: RString) -> bool {
-    let Some(handle) = process::handle() else { return false };
+/// `publish(channel, data, scope)`: false when no reactor runs in this process. The scope is `:cluster`, `:process`,
+/// `:siblings` or `:root`.
+fn publish(ruby: &Ruby, channel: RString, data: RString, scope: Symbol) -> Result<bool, Error> {
+    let scope = match &*scope.name()? {
+        "cluster" => Scope::Cluster,
+        "process" => Scope::Process,
+        "siblings" => Scope::Siblings,
+        "root" => Scope::Root,
+        other => {
+            return Err(Error::new(
+                ruby.exception_arg_error(),
+                format!("{other} is no scope of a publication"),
+            ));
+        }
+    };
+    let Some(handle) = process::handle() else { return Ok(false) };
     // SAFETY: copied before Ruby runs again.
     let (channel, data) = unsafe { (channel.as_slice().into(), data.as_slice().into()) };
-    handle.send(Command::Publish(Arc::new(Message { channel, data })));
-    true
+    handle.send(Command::Publish(scope, Arc::new(Message { channel, data })));
+    Ok(true)
 }
 
-fn of_process() -> MutexGuard<'static, HashMap<Arc<[u8]>, Arc<Subscription>>> {
+fn of_process() -> MutexGuard<'static, Subscriptions> {
     OF_PROCESS.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -113,6 +113,20 @@ impl RequestHead {
             .map(|(_, value)| value)
     }
 
+    /// Puts one header line in the place of all those of this name. The value holds no control byte.
+    pub(crate) fn set_header(&mut self, name: &str, value: &[u8]) {
+        debug_assert!(!value.iter().any(u8::is_ascii_control));
+        let bytes = &self.bytes;
+        self.headers.retain(|header| !header.name.of_bytes(bytes).eq_ignore_ascii_case(name.as_bytes()));
+        let [name, value] = [name.as_bytes(), value].map(|part| {
+            // A head that could not be addressed any more would have been refused.
+            let start = self.bytes.len() as u32;
+            self.bytes.extend_from_slice(part);
+            Span { start, len: part.len() as u32 }
+        });
+        self.headers.push(HeaderSpan { name, value });
+    }
+
     /// The number of header lines.
     pub fn header_count(&self) -> usize {
         self.headers.len()
@@ -176,6 +190,16 @@ mod tests {
         // F-18: names stay as they came, so that the mapping can tell X_A from X-A.
         let names: Vec<&[u8]> = head.headers().map(|(name, _)| name).collect();
         assert_eq!(names, [&b"X_A"[..], b"Host", b"x-a", b"X-A", b"Empty"]);
+    }
+
+    #[test]
+    fn a_header_takes_the_place_of_others() {
+        let mut head = head("GET /a HTTP/1.1\r\nX-Id: 1\r\nHost: h\r\nx-id: 2\r\n\r\n");
+        head.set_header("x-iD", b"three");
+        head.set_header("new", b"");
+        let lines: Vec<_> = head.headers().collect();
+        assert_eq!(lines, [(&b"Host"[..], &b"h"[..]), (b"x-iD", b"three"), (b"new", b"")]);
+        assert_eq!((head.target(), head.host()), (&b"/a"[..], Some(&b"h"[..])));
     }
 
     #[test]

@@ -9,6 +9,7 @@ pub mod forwarded;
 pub(crate) mod head;
 pub mod media_type;
 pub mod range;
+pub mod request_id;
 pub mod status;
 pub mod token;
 pub mod trust;

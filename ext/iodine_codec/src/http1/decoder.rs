@@ -37,6 +37,8 @@ pub enum Step<'i> {
 #[derive(Debug)]
 pub struct RequestDecoder {
     state: State,
+    /// The head of a refused request that was all right by itself, until somebody takes it.
+    refused: Option<Box<RequestHead>>,
 }
 
 #[derive(Debug)]
@@ -71,7 +73,7 @@ struct PartialHead {
 impl RequestDecoder {
     /// A decoder at the start of a connection.
     pub const fn new() -> RequestDecoder {
-        RequestDecoder { state: State::Start { skipped: 0 } }
+        RequestDecoder { state: State::Start { skipped: 0 }, refused: None }
     }
 
     /// True between messages, while nothing of the next one has come (empty lines do not count).
@@ -129,11 +131,17 @@ impl RequestDecoder {
         decoded
     }
 
+    /// The head of the request that was refused, for the log: there once, and only if the head by itself could be
+    /// understood, as when its body is too long.
+    pub fn take_refused_head(&mut self) -> Option<Box<RequestHead>> {
+        self.refused.take()
+    }
+
     fn decode_state<'i>(&mut self, input: &'i [u8], limits: &Limits) -> Result<(usize, Step<'i>), Rejection> {
         match &mut self.state {
             State::Start { .. } | State::StartLf { .. } => self.decode_start(input, limits),
             State::Head(partial) => {
-                let (consumed, request) = partial.extend(input, limits)?;
+                let (consumed, request) = partial.extend(input, limits, &mut self.refused)?;
                 Ok((consumed, self.begin(request)))
             }
             State::Length(0) => Ok((0, self.end())),
@@ -167,7 +175,7 @@ impl RequestDecoder {
         let bytes = head.get(..found.len).unwrap_or_default();
         let headers = parse_headers(bytes, &found)?;
         let consumed = skipped.saturating_add(found.len);
-        let request = finish_head(bytes.to_vec(), &found, headers, limits)?;
+        let request = finish_head(bytes.to_vec(), &found, headers, limits, &mut self.refused)?;
         Ok((consumed, self.begin(Some(request))))
     }
 
@@ -212,7 +220,12 @@ impl Default for RequestDecoder {
 
 impl PartialHead {
     /// Adds input up to the end of the head. Returns how much of it belonged to the head.
-    fn extend(&mut self, input: &[u8], limits: &Limits) -> Result<(usize, Option<Request>), Rejection> {
+    fn extend(
+        &mut self,
+        input: &[u8],
+        limits: &Limits,
+        refused: &mut Option<Box<RequestHead>>,
+    ) -> Result<(usize, Option<Request>), Rejection> {
         let seen = self.bytes.len();
         // Beyond the limit and one byte more the scan is certain to refuse, so this bounds the buffer and loses nothing.
         let room = limits.head.saturating_add(1).saturating_sub(seen);
@@ -225,7 +238,7 @@ impl PartialHead {
         self.bytes.truncate(found.len);
         let bytes = std::mem::take(&mut self.bytes);
         let headers = parse_headers(&bytes, &found)?;
-        let request = finish_head(bytes, &found, headers, limits)?;
+        let request = finish_head(bytes, &found, headers, limits, refused)?;
         Ok((found.len.saturating_sub(seen), Some(request)))
     }
 }
@@ -241,10 +254,21 @@ fn finish_head(
     found: &Found,
     headers: Vec<HeaderSpan>,
     limits: &Limits,
+    refused: &mut Option<Box<RequestHead>>,
 ) -> Result<Request, Rejection> {
     let head = RequestHead::new(bytes, found.request_line, headers);
-    let framing = framing::frame(&head, limits)?;
-    Ok(Request { head, framing })
+    match framing::frame(&head, limits) {
+        Ok(framing) => Ok(Request { head, framing }),
+        Err(rejection) => {
+            keep_refused(refused, head);
+            Err(rejection)
+        }
+    }
+}
+
+#[cold]
+fn keep_refused(place: &mut Option<Box<RequestHead>>, head: RequestHead) {
+    *place = Some(Box::new(head));
 }
 
 /// Finds the header lines of a complete head. The scan counted them, so that the common head finds its room on the
@@ -375,6 +399,31 @@ mod tests {
                     true
                 });
                 assert_eq!((refused, decoder.is_head()), (true, is_head), "{input:?} by {size}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_refused_request_leaves_its_head_if_it_has_one() {
+        let limits = Limits { body: 3, ..Limits::default() };
+        for (input, target) in [
+            ("POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n", Some(&b"/a"[..])),
+            ("POST /b HTTP/1.1\r\nHost: x\r\nExpect: tea\r\n\r\n", Some(b"/b")),
+            ("POST /c HTTP/1.1\r\nHost: x\r\nA\r\n\r\n", None),
+            ("BAD\r\n\r\n", None),
+        ] {
+            for size in [1, input.len()] {
+                let mut decoder = RequestDecoder::new();
+                let mut pieces = input.as_bytes().chunks(size);
+                let rejection = pieces.find_map(|piece| decoder.decode(piece, &limits).err());
+                assert!(rejection.is_some());
+                assert_eq!(decoder.decode(b"x", &limits).err(), rejection);
+                assert_eq!(
+                    decoder.take_refused_head().as_ref().map(|head| head.target()),
+                    target,
+                    "{input:?}"
+                );
+                assert!(decoder.take_refused_head().is_none());
             }
         }
     }

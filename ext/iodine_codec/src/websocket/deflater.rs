@@ -11,7 +11,7 @@ const TAIL: &[u8] = &[0, 0, 0xff, 0xff];
 /// Writes compressed messages.
 ///
 /// Where the agreement has no context takeover for our side nothing is carried from one message to the next: then one
-/// deflater may write for all connections that agreed on the same. The state of about 260 KiB is made for the first message
+/// deflater may write for all connections that agreed on the same. Its state, about 370 KiB, is made for the first message
 /// that is worth it, and kept.
 #[derive(Debug)]
 pub struct Deflater {

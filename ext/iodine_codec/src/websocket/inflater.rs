@@ -1,7 +1,6 @@
 //! Messages inflated as they come in (RFC 7692 section 7.2.2).
 
 use super::Violation;
-use super::deflate::Direction;
 use flate2::{Decompress, FlushDecompress, Status};
 
 /// What the sender left out at the end of a message.
@@ -22,12 +21,10 @@ pub(super) struct Inflater {
 }
 
 impl Inflater {
-    pub(super) fn new(direction: Direction) -> Inflater {
-        Inflater {
-            stream: Decompress::new_with_window_bits(false, direction.zlib_window_bits()),
-            context_takeover: direction.context_takeover,
-            is_ended: false,
-        }
+    /// An inflater for any window: a smaller one would take as much memory, and what looks back farther than was agreed on
+    /// would pass or not depending on how it was cut.
+    pub(super) fn new(context_takeover: bool) -> Inflater {
+        Inflater { stream: Decompress::new(false), context_takeover, is_ended: false }
     }
 
     /// Inflates a piece of a message behind what there is of it. No more than `limit` bytes are kept.
@@ -44,7 +41,7 @@ impl Inflater {
                 }
                 self.restart(data)?;
             }
-            make_room(data, limit);
+            make_room(data, input.len(), limit);
             let (read, written) = (self.stream.total_in(), data.len());
             let status = self.stream.decompress_vec(input, data, FlushDecompress::None);
             let read = self.stream.total_in().saturating_sub(read) as usize;
@@ -92,11 +89,13 @@ impl Inflater {
     }
 }
 
-/// Room for at least a byte, doubling, and for no more than one byte over the limit.
-fn make_room(data: &mut Vec<u8>, limit: usize) {
+/// Room for at least a byte, at first for what a piece commonly inflates to, then doubling; and for no more than one byte
+/// over the limit.
+fn make_room(data: &mut Vec<u8>, piece: usize, limit: usize) {
     if data.len() == data.capacity() {
         let most = limit.saturating_add(1);
-        let wanted = data.len().saturating_mul(2).max(FIRST_ROOM).min(most);
+        let guess = if data.is_empty() { piece.saturating_mul(4) } else { data.len().saturating_mul(2) };
+        let wanted = guess.max(FIRST_ROOM).min(most);
         data.reserve_exact(wanted.saturating_sub(data.len()));
     }
 }

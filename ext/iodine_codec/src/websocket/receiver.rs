@@ -4,7 +4,7 @@
 //! if it was agreed on. It may be driven by any one thread.
 
 use super::close::{self, CloseReason};
-use super::deflate::{Deflate, Direction};
+use super::deflate::Deflate;
 use super::frame::{Header, Opcode, PartialHeader};
 use super::inflater::Inflater;
 use super::{Kind, Role, Violation, mask};
@@ -34,8 +34,8 @@ pub enum Step {
 #[derive(Debug)]
 pub struct Receiver {
     role: Role,
-    /// How the peer compresses.
-    compression: Option<Direction>,
+    /// Whether the peer may compress, and if so, whether its messages may refer to those before them.
+    context_takeover: Option<bool>,
     max_message: usize,
     state: State,
     /// The message under way. Control frames may stand between its frames.
@@ -90,7 +90,7 @@ impl Receiver {
         };
         Receiver {
             role,
-            compression: deflate.map(|deflate| deflate.sent_by(peer)),
+            context_takeover: deflate.map(|deflate| deflate.context_takeover(peer)),
             max_message,
             state: State::Header(PartialHeader::default()),
             message: None,
@@ -124,9 +124,12 @@ impl Receiver {
     /// Takes a header or a piece of a payload; `None` if that says nothing yet.
     fn advance(&mut self, rest: &mut &[u8]) -> Result<Option<Step>, Violation> {
         match &mut self.state {
-            State::Header(partial) => match partial.read(rest, self.role, self.compression.is_some())? {
+            State::Header(partial) => match partial.read(rest, self.role, self.context_takeover.is_some())? {
                 Some((header, used)) => {
                     *rest = rest.get(used..).unwrap_or_default();
+                    if let Some(kind) = self.is_plain(&header, rest.len()) {
+                        return whole(kind, &header, rest).map(Some);
+                    }
                     self.begin(&header)?;
                     return Ok(None);
                 }
@@ -153,6 +156,18 @@ impl Receiver {
             State::Failed(violation) => return Err(*violation),
         }
         Ok(Some(Step::NeedMore))
+    }
+
+    /// Whether a header is that of a whole message, not compressed, which is all there: the case to be quick about.
+    #[inline]
+    fn is_plain(&self, header: &Header, available: usize) -> Option<Kind> {
+        let kind = match header.opcode {
+            Opcode::Text => Kind::Text,
+            Opcode::Binary => Kind::Binary,
+            _ => return None,
+        };
+        let fits = header.length <= available as u64 && header.length <= self.max_message as u64;
+        (fits && header.is_final && !header.is_compressed && self.message.is_none()).then_some(kind)
     }
 
     /// A header is complete.
@@ -195,11 +210,15 @@ impl Receiver {
             append(&mut message.data, piece, mask, remaining);
             return message.check();
         }
-        let Some(direction) = self.compression else {
+        let Some(context_takeover) = self.context_takeover else {
             debug_assert!(false, "what is compressed was agreed on");
             return Ok(());
         };
-        let inflater = self.inflater.get_or_insert_with(|| Box::new(Inflater::new(direction)));
+        // No inflater for what was only announced.
+        if piece.is_empty() {
+            return Ok(());
+        }
+        let inflater = self.inflater.get_or_insert_with(|| Box::new(Inflater::new(context_takeover)));
         let mut key = mask.unwrap_or_default();
         let mut unmasked = [0; UNMASKED];
         for piece in piece.chunks(UNMASKED) {
@@ -227,7 +246,7 @@ impl Receiver {
                 message.check_inflated(inflated)?;
             }
         }
-        if !self.compression.is_some_and(|direction| direction.context_takeover) {
+        if self.context_takeover != Some(true) {
             self.inflater = None;
         }
         match message.kind {
@@ -304,6 +323,21 @@ impl Message {
         self.check()?;
         inflated
     }
+}
+
+/// The message whose payload the input begins with.
+#[inline]
+fn whole(kind: Kind, header: &Header, rest: &mut &[u8]) -> Result<Step, Violation> {
+    let (payload, after) = rest.split_at_checked(header.length as usize).unwrap_or_default();
+    *rest = after;
+    let mut data = payload.to_vec();
+    if let Some(mask) = header.mask {
+        mask::apply(&mut data, mask);
+    }
+    if kind == Kind::Text && std::str::from_utf8(&data).is_err() {
+        return Err(Violation::NotUtf8);
+    }
+    Ok(Step::Message { kind, data })
 }
 
 /// Appends a piece of a payload, unmasked. The room grows with what arrives, not with what was announced.

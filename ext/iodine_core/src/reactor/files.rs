@@ -3,14 +3,11 @@
 use super::Reactor;
 use super::conn::Pause;
 use super::http::Outcome;
-use crate::clock::http_date;
+use crate::access_log::Answered;
 use crate::conn::{Closing, ConnId, Flushed};
-use crate::log;
-use crate::static_files::{Asking, Found, Reply, refusal};
-use iodine_codec::access_log::{AccessLine, write_line};
-use iodine_codec::http::{FileRequest, RequestHead};
+use crate::static_files::{Asking, Found, refusal};
+use iodine_codec::http::FileRequest;
 use iodine_codec::http1::RequestFacts;
-use std::time::Instant;
 
 /// What became of a request before it was a job.
 pub(super) enum AtOnce {
@@ -62,14 +59,14 @@ impl Reactor {
             Found::Failed(status) => Some(refusal(http, facts, status, draining)),
             Found::Nothing => None,
         };
-        let reply = match reply {
+        let mut reply = match reply {
             Some(reply) => reply,
             None if http.files_only => refusal(http, facts, 404, draining),
             None => return AtOnce::ForApp,
         };
-        if http.log {
-            log_reply(shared.peer_text(), &message.head, &reply, message.started, now);
-        }
+        http.announce(&mut reply.head, &message.head);
+        let (head, status, bytes) = (Some(&message.head), reply.status, reply.length);
+        Answered { conn: &shared, head, status, bytes, started: message.started, at: now }.log();
         conn.message = None;
         conn.unwritten = true;
         conn.finished = reply.close;
@@ -96,21 +93,4 @@ impl Reactor {
             Flushed::Blocked | Flushed::More | Flushed::Empty => {}
         }
     }
-}
-
-fn log_reply(peer: &str, head: &RequestHead, reply: &Reply, started: Instant, now: Instant) {
-    let mut line = Vec::new();
-    let date = http_date();
-    let access = AccessLine {
-        peer,
-        date: &date,
-        method: head.method(),
-        path: head.path(),
-        version: head.version(),
-        status: reply.status,
-        bytes: reply.length,
-        millis: now.saturating_duration_since(started).as_millis() as u64,
-    };
-    write_line(&mut line, &access);
-    log::write(&line);
 }

@@ -3,15 +3,15 @@
 use super::Reactor;
 use super::conn::{Message, Pause};
 use super::files::AtOnce;
+use crate::access_log::Answered;
 use crate::body::BodySink;
-use crate::clock::http_date;
-use crate::conn::{Closing, ConnHandle, ConnId, Flushed, body_length};
+use crate::conn::{Closing, ConnId, Flushed};
 use crate::job::{Job, Request as RequestJob};
 use crate::log::{self, Level};
 use crate::overload::refusal;
-use iodine_codec::access_log::{AccessLine, write_line};
 use iodine_codec::http::{RequestHead, Version};
 use iodine_codec::http1::{BodyLength, Rejection, Request, RequestFacts, Step};
+use std::time::Instant;
 
 /// Requests of one connection that may be under way at a time; a client that pipelines more waits.
 const PIPELINE: u32 = 32;
@@ -126,8 +126,12 @@ impl Reactor {
         };
         let expects = request.framing.expect_continue && !more;
         let sink = BodySink::new(expected, conn.shared().service().http.body_memory);
+        let wants_id = conn.shared().service().http.request_id;
         let Request { head, framing } = request;
         conn.message = Some(Box::new(Message { head, framing, sink, before: 0, started: now }));
+        if wants_id {
+            self.identify(id);
+        }
         // A client that has sent some of the body does not wait for leave (RFC 9110 section 10.1.1).
         expects.then_some(Outcome::Paused(Pause::Continue))
     }
@@ -162,7 +166,9 @@ impl Reactor {
         let keep_alive = framing.keep_alive && !draining;
         let facts = RequestFacts { version: head.version(), keep_alive, head: head.is_head() };
         let shared = conn.shared().clone();
-        conn.finished = !keep_alive;
+        // Behind a request to upgrade may come what belongs to another protocol.
+        let ends = !keep_alive && !framing.upgrade;
+        conn.finished = ends;
         let conn_of_job = shared.clone();
         let job = RequestJob { conn: conn_of_job, head, body, facts, started, arrived: now, crowded };
         let job = Job::Request(Box::new(job));
@@ -173,7 +179,7 @@ impl Reactor {
             conn.finished = true;
             return Some(Outcome::Finished);
         }
-        io.client_ends = !framing.keep_alive;
+        io.client_ends = ends && !framing.keep_alive;
         let ready = io.dispatch(job);
         let in_flight = io.in_flight;
         // A client that asks without reading must not fill our memory with answers.
@@ -185,7 +191,7 @@ impl Reactor {
             ready => self.jobs.extend(ready),
         }
         match () {
-            () if !keep_alive => Some(Outcome::Finished),
+            () if ends => Some(Outcome::Finished),
             () if framing.upgrade => Some(Outcome::Paused(Pause::Upgrade)),
             () if in_flight >= PIPELINE || !reads => Some(Outcome::Paused(Pause::Pipeline)),
             () if full => Some(Outcome::Paused(Pause::Queue)),
@@ -204,10 +210,9 @@ impl Reactor {
     fn answer_crowded(&mut self, request: &RequestJob) {
         let Some(refused) = refusal(request, self.now) else { return };
         let conn = &request.conn;
-        if conn.service().http.log {
-            let millis = self.now.saturating_duration_since(request.started).as_millis() as u64;
-            log_answer(conn, Some(&request.head), refused.status, refused.length, millis);
-        }
+        let (status, bytes) = (refused.status, refused.length);
+        Answered { conn, head: Some(&request.head), status, bytes, started: request.started, at: self.now }
+            .log();
         conn.answer(refused.answer, self.now);
         self.handle.leave_unwritten(conn);
         self.refused = true;
@@ -238,6 +243,8 @@ impl Reactor {
         let switched = self.switch(id);
         let Some(conn) = self.conn(id) else { return };
         match conn.paused.take() {
+            // What waited was a matter of HTTP.
+            _ if switched => {}
             Some(Pause::Reject(rejection)) => return self.reject(id, rejection),
             // Nobody will read the body: the client need not send it.
             Some(Pause::Continue) if self.is_crowded(id) => {
@@ -261,7 +268,6 @@ impl Reactor {
                 self.write_at_once(id);
             }
             Some(Pause::Pipeline | Pause::Queue | Pause::Upgrade | Pause::Events) => {}
-            None if switched => {}
             None => return,
         }
         let Some(conn) = self.conn(id) else { return };
@@ -301,8 +307,24 @@ impl Reactor {
         self.answer_refused(id, status);
     }
 
+    /// The head of the request that is being refused, if there is one, and when it had arrived.
+    fn refused_head(&mut self, id: ConnId) -> (Option<Box<RequestHead>>, Instant) {
+        let now = self.now;
+        let Some(conn) = self.conn(id) else { return (None, now) };
+        if let Some(message) = conn.message.take() {
+            return (Some(Box::new(message.head)), message.started);
+        }
+        let Some(mut head) = conn.decoder.take_refused_head() else { return (None, now) };
+        if conn.shared().service().http.request_id {
+            let trusted = conn.shared().is_trusted();
+            self.give_id(&mut head, trusted);
+        }
+        (Some(head), now)
+    }
+
     /// As [`Reactor::refuse_request`], without a word in the log but the line of the answer.
     fn answer_refused(&mut self, id: ConnId, status: u16) {
+        let now = self.now;
         let Some(conn) = self.conn(id) else { return };
         let shared = conn.shared().clone();
         let mut io = shared.lock();
@@ -319,11 +341,15 @@ impl Reactor {
             None => (Version::Http11, conn.decoder.is_head()),
         };
         let facts = RequestFacts { version, keep_alive: false, head: is_head };
-        let answer = crate::static_files::refusal(&shared.service().http, facts, status, true).head;
-        if shared.service().http.log {
-            let head = conn.message.as_ref().map(|message| &message.head);
-            log_answer(&shared, head, status, body_length(&answer), 0);
+        let http = &shared.service().http;
+        let reply = crate::static_files::refusal(http, facts, status, true);
+        let (mut answer, bytes) = (reply.head, reply.length);
+        let (head, started) = self.refused_head(id);
+        if let Some(head) = &head {
+            http.announce(&mut answer, head);
         }
+        Answered { conn: &shared, head: head.as_deref(), status, bytes, started, at: now }.log();
+        let Some(conn) = self.conn(id) else { return };
         conn.finished = true;
         conn.message = None;
         conn.backlog = Vec::new();
@@ -337,18 +363,4 @@ impl Reactor {
             Flushed::Blocked | Flushed::More | Flushed::Empty => {}
         }
     }
-}
-
-/// Logs an answer that the reactor made. Without a head nothing is known of the request.
-fn log_answer(conn: &ConnHandle, head: Option<&RequestHead>, status: u16, bytes: u64, millis: u64) {
-    let (method, path): (&[u8], &[u8]) = match head {
-        Some(head) => (head.method(), head.path()),
-        None => (b"-", b"-"),
-    };
-    let version = head.map_or(Version::Http11, RequestHead::version);
-    let (peer, date) = (conn.peer_text(), http_date());
-    let line = AccessLine { peer, date: &date, method, path, version, status, bytes, millis };
-    let mut text = Vec::new();
-    write_line(&mut text, &line);
-    log::write(&text);
 }

@@ -8,12 +8,14 @@
 
 mod accept;
 mod client;
+mod cluster;
 mod conn;
 mod deadlines;
 mod files;
 mod http;
 mod proxy;
 mod realtime;
+mod request_id;
 mod token;
 
 use crate::command::{Command, Handle, Timer};
@@ -23,17 +25,20 @@ use crate::conn::ConnId;
 use crate::episode::Episode;
 use crate::hub::Hub;
 use crate::job::{Job, Root};
-use crate::link::{Link, Said};
+use crate::link::Link;
 use crate::listener::{BACKLOG, Listener};
 use crate::notice::{Notice, Notices};
 use crate::queue::{JobQueue, StallWatch};
 use accept::Door;
+use cluster::Channel;
 use conn::Conn;
 use deadlines::{Deadlines, Due};
+use iodine_codec::http::request_id::Sequence;
+use iodine_codec::link::Frame;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use slab::Slab;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -72,6 +77,12 @@ pub struct Reactor {
     doors: Vec<Door>,
     master_link: Option<Link>,
     worker_links: HashMap<usize, Link>,
+    /// What is heard in each worker, as far as it has told.
+    worker_channels: HashMap<usize, HashSet<Channel>>,
+    /// Links with something to send.
+    unsent_links: bool,
+    /// Links with more to hear than one turn allows: the master's, or that of the worker in this place.
+    unheard_links: Vec<Option<usize>>,
     deadlines: Deadlines,
     timers: HashMap<u64, Running>,
     /// Those of them that will fire again, by their blocks.
@@ -103,6 +114,8 @@ pub struct Reactor {
     published: Vec<ConnHandle>,
     /// Whether callbacks began lately: they write while they run, and then somebody should be there to notice.
     attentive: bool,
+    /// Ids for requests, from the first on that needs one.
+    request_ids: Option<Sequence>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,6 +156,9 @@ impl Reactor {
             doors: Vec::new(),
             master_link: None,
             worker_links: HashMap::new(),
+            worker_channels: HashMap::new(),
+            unsent_links: false,
+            unheard_links: Vec::new(),
             deadlines: Deadlines::default(),
             timers: HashMap::new(),
             timers_by_root: HashMap::new(),
@@ -162,6 +178,7 @@ impl Reactor {
             hub: Hub::default(),
             published: Vec::new(),
             attentive: false,
+            request_ids: None,
         })
     }
 
@@ -181,13 +198,6 @@ impl Reactor {
         Ok(())
     }
 
-    /// Looks after the worker's end of its link to the master.
-    pub fn follow(&mut self, link: Link) -> io::Result<()> {
-        self.poll.registry().register(&mut SourceFd(&link.as_raw_fd()), MASTER_LINK, Interest::READABLE)?;
-        self.master_link = Some(link);
-        Ok(())
-    }
-
     /// Turns until [`Command::Exit`]. When it ends in any other way, [`Notice::Failed`] tells.
     pub fn run(self) {
         let handle = self.handle.clone();
@@ -201,6 +211,7 @@ impl Reactor {
             self.turn(&mut events, timeout);
         }
         self.close_all();
+        self.say_last_words();
         // What app threads left behind holds this reactor's handle, and so itself.
         self.handle.write_unwritten();
         // Whoever waits for an answer to a command learns that there will be none.
@@ -253,6 +264,7 @@ impl Reactor {
         for id in std::mem::take(&mut self.unfinished) {
             self.handle_readable(id);
         }
+        self.hear_on();
         for id in std::mem::take(&mut self.unwritten) {
             self.go_on_writing(id);
         }
@@ -260,6 +272,7 @@ impl Reactor {
         self.handle_deadlines();
         self.notice_idleness(quiet);
         self.write_published();
+        self.flush_links();
         self.attentive = self.jobs.iter().any(|job| matches!(job, Job::Events(_)));
         self.handle.jobs().publish(&mut self.jobs);
         self.handle.release_held(self.now);
@@ -281,7 +294,7 @@ impl Reactor {
     }
 
     fn timeout(&self) -> Option<Duration> {
-        if !self.unfinished.is_empty() || !self.unwritten.is_empty() {
+        if !self.unfinished.is_empty() || !self.unwritten.is_empty() || !self.unheard_links.is_empty() {
             return Some(Duration::ZERO);
         }
         let due = self.deadlines.next().map(|at| at.saturating_duration_since(Instant::now()));
@@ -343,7 +356,7 @@ impl Reactor {
             Command::Attach(attached) => self.attach(*attached),
             Command::Subscribe(subscription) => self.hub.subscribe(subscription),
             Command::Unsubscribe(subscription) => self.hub.unsubscribe(&subscription),
-            Command::Publish(message) => self.hub.publish(&message, &mut self.published, &mut self.jobs),
+            Command::Publish(scope, message) => self.publish(scope, &message),
             Command::QueueHasRoom => self.feed_starved(),
             Command::Listen(listener) => {
                 if let Err(error) = self.listen(listener) {
@@ -353,16 +366,17 @@ impl Reactor {
                     );
                 }
             }
-            Command::Adopt { slot, link } => self.adopt(slot, link),
-            Command::StopWorker(slot) => {
-                if let Some(link) = self.worker_links.get(&slot) {
-                    link.say_stop();
-                }
+            Command::Adopt { slot, link } => self.adopt(slot, *link),
+            Command::StopWorker(slot) => self.say_to_worker(slot, &Frame::Stop),
+            Command::Ready => self.say_to_master(&Frame::Ready),
+            Command::Channel { name, pattern, heard } => {
+                self.say_to_master(&Frame::Channel { name: &name, pattern, heard })
             }
-            Command::Ready => {
-                if let Some(link) = &self.master_link {
-                    link.say_ready();
-                }
+            Command::Ask { engine, id, bytes } => {
+                self.say_to_master(&Frame::Ask { engine, id, bytes: &bytes })
+            }
+            Command::Reply { slot, id, bytes } => {
+                self.say_to_worker(slot, &Frame::Reply { id, bytes: &bytes })
             }
             Command::AddTimer(timer) => self.add_timer(timer),
             Command::CancelTimer(root) => self.cancel_timer(root),
@@ -381,45 +395,6 @@ impl Reactor {
                 Due::Timer(id) => self.fire_timer(id),
                 Due::Accept(door) => self.accept_late(door),
                 Due::DrainEnd => self.cut_off(),
-            }
-        }
-    }
-
-    // --- the cluster's links ------------------------------------------------------------------------------------
-
-    fn hear_master(&mut self) {
-        while let Some(said) = self.master_link.as_ref().and_then(Link::listen) {
-            match said {
-                Said::Stop => self.handle.notices().post(Notice::StopAsked),
-                Said::Gone => {
-                    self.master_link = None;
-                    self.handle.notices().post(Notice::MasterGone);
-                }
-                Said::Ready => {}
-            }
-        }
-    }
-
-    fn adopt(&mut self, slot: usize, link: Link) {
-        let token = Token(FIRST_WORKER_LINK + slot);
-        let registered =
-            self.poll.registry().register(&mut SourceFd(&link.as_raw_fd()), token, Interest::READABLE);
-        if registered.is_err() {
-            return self.handle.notices().post(Notice::WorkerGone(slot));
-        }
-        self.worker_links.insert(slot, link);
-        self.hear_worker(slot);
-    }
-
-    fn hear_worker(&mut self, slot: usize) {
-        while let Some(said) = self.worker_links.get(&slot).and_then(Link::listen) {
-            match said {
-                Said::Ready => self.handle.notices().post(Notice::WorkerReady(slot)),
-                Said::Gone => {
-                    self.worker_links.remove(&slot);
-                    self.handle.notices().post(Notice::WorkerGone(slot));
-                }
-                Said::Stop => {}
             }
         }
     }

@@ -80,6 +80,10 @@ impl Reactor {
         conn.decoder = RequestDecoder::new();
         conn.message = None;
         conn.finished = false;
+        // The end may have been read already, as that of the requests. It can be read again.
+        conn.unread = true;
+        // A client that had no more to ask may not have been listened to.
+        self.register_late(id);
         if draining {
             self.deliver(&shared, Event::Shutdown);
         }
@@ -213,11 +217,12 @@ impl Reactor {
 
     /// Tells the application that a connection is closed, and lets its subscriptions end. Does nothing the second time.
     pub(super) fn tell_closed(&mut self, conn: &ConnHandle) {
-        for subscription in conn.take_subscriptions() {
+        let ended = conn.take_subscriptions();
+        for subscription in &ended {
             subscription.end();
-            self.hub.unsubscribe(&subscription);
+            self.hub.unsubscribe(subscription);
         }
-        if conn.lock().deliver_closed() {
+        if conn.lock().deliver_closed(ended) {
             self.jobs.push(Job::Events(conn.clone()));
         }
     }
@@ -236,8 +241,12 @@ impl Reactor {
 
     /// The server is ending. False if that is for HTTP to deal with.
     pub(super) fn shut_down_realtime(&mut self, id: ConnId) -> bool {
+        let now = self.now;
         let Some(conn) = self.conn(id).filter(|conn| conn.realtime.is_some()) else { return false };
         let shared = conn.shared().clone();
+        // From here on it has less time to read.
+        conn.blocked = conn.blocked.map(|(_, delivered)| (now, delivered));
+        self.watch(id);
         self.deliver(&shared, Event::Shutdown);
         true
     }

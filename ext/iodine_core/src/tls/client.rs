@@ -16,8 +16,8 @@ use std::path::Path;
 
 /// Settings that TLS clients share. Clones share them, too.
 ///
-/// TLS 1.2 and 1.3 are spoken, with the ciphers that the system prefers. Renegotiation is refused: only old versions have it, and it
-/// would let a peer change the rules in the middle of a write.
+/// TLS 1.2 and 1.3 are spoken, with OpenSSL's usual ciphers but for the weak ones. Renegotiation is refused: only the older of the
+/// two has it, and it would make reads wait for writes and writes for reads.
 #[derive(Clone)]
 pub struct TlsClient {
     connector: SslConnector,

@@ -1,0 +1,144 @@
+//! Which channels anybody in this process hears, in the root also any of its workers: engines are told of the first and of
+//! the last.
+//!
+//! What changes is noted in order, and told by whichever thread comes by (`lib/iodine/engine.rb`), so that engines hear of one
+//! thing at a time, and nothing is locked while they run.
+
+use crate::{fork, process};
+use iodine_core::command::Command;
+use iodine_core::hub::Subscription;
+use magnus::{Error, Module, Object, RArray, RModule, RString, Ruby, function};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Only locked with the GVL held, and never while Ruby runs, so that a fork finds it open.
+static CHANNELS: Mutex<Channels> = Mutex::new(Channels { heard: BTreeMap::new(), changes: VecDeque::new() });
+/// Whether there are engines that want to be told.
+static WATCHED: AtomicBool = AtomicBool::new(false);
+
+struct Channels {
+    /// How many hear each; patterns apart.
+    heard: BTreeMap<(bool, Arc<[u8]>), usize>,
+    /// What engines have not been told yet.
+    changes: VecDeque<Change>,
+}
+
+/// The first has come to a channel, or the last has left.
+struct Change {
+    name: Arc<[u8]>,
+    pattern: bool,
+    heard: bool,
+}
+
+/// Defines the primitives.
+pub fn init(ruby: &Ruby) -> Result<(), Error> {
+    let base: RModule = ruby.define_module("Iodine")?.define_module("Base")?;
+    base.define_singleton_method("watch_channels", function!(watch, 1))?;
+    base.define_singleton_method("channels", function!(channels, 0))?;
+    base.define_singleton_method("take_channel_change", function!(take_change, 0))
+}
+
+/// Somebody hears the channel of this subscription.
+pub fn join(subscription: &Subscription) {
+    note(subscription.name(), subscription.is_pattern(), true, true);
+}
+
+/// One less hears the channel of this subscription.
+pub fn leave(subscription: &Subscription) {
+    note(subscription.name(), subscription.is_pattern(), false, true);
+}
+
+/// As [`leave`], for all of a connection's; then engines are told. The GVL is held.
+pub fn leave_all(subscriptions: &[Arc<Subscription>]) {
+    if subscriptions.is_empty() {
+        return;
+    }
+    subscriptions.iter().for_each(|subscription| leave(subscription));
+    tell_engines();
+}
+
+/// Root: a worker has told of one of its channels. The GVL is held.
+pub fn note_of_worker(name: &[u8], pattern: bool, heard: bool) {
+    note(&name.into(), pattern, heard, false);
+    tell_engines();
+}
+
+fn note(name: &Arc<[u8]>, pattern: bool, joins: bool, tell_root: bool) {
+    let mut channels = lock();
+    let key = (pattern, name.clone());
+    let count = channels.heard.entry(key.clone()).or_default();
+    let before = *count;
+    *count = if joins { before + 1 } else { before.saturating_sub(1) };
+    let after = *count;
+    if after == 0 {
+        channels.heard.remove(&key);
+    }
+    if (before == 0) == (after == 0) {
+        return;
+    }
+    if WATCHED.load(Relaxed) {
+        channels.changes.push_back(Change { name: name.clone(), pattern, heard: joins });
+    }
+    drop(channels);
+    if let (true, Some(handle)) = (tell_root, process::handle()) {
+        // It goes nowhere unless this is a worker.
+        handle.send(Command::Channel { name: name.clone(), pattern, heard: joins });
+    }
+}
+
+/// A worker that begins tells the root what it hears already.
+pub fn announce(handle: &iodine_core::command::Handle) {
+    for (pattern, name) in lock().heard.keys() {
+        handle.send(Command::Channel { name: name.clone(), pattern: *pattern, heard: true });
+    }
+}
+
+/// Has engines told of what has changed. The GVL is held; what they raise is logged.
+fn tell_engines() {
+    if !WATCHED.load(Relaxed) || fork::is_inert() {
+        return;
+    }
+    let told = crate::gvl::protect(|| {
+        // SAFETY: the GVL is held; `lib/iodine/engine.rb` defines the method.
+        unsafe {
+            let id = rb_sys::rb_intern2(c"tell_engines".as_ptr(), 12);
+            rb_sys::rb_funcallv(crate::api::base_module(), id, 0, std::ptr::null())
+        }
+    });
+    if let Err(error) = told {
+        let _: Option<Error> = crate::rack::report_error(error);
+    }
+}
+
+/// `watch_channels(watched)`: whether changes are to be kept for `take_channel_change`.
+fn watch(watched: bool) {
+    WATCHED.store(watched, Relaxed);
+    if !watched {
+        lock().changes.clear();
+    }
+}
+
+/// `channels`: `[name, pattern]` of all that are heard; patterns last.
+fn channels(ruby: &Ruby) -> Result<RArray, Error> {
+    let known: Vec<_> = lock().heard.keys().cloned().collect();
+    let list = ruby.ary_new();
+    for (pattern, name) in known {
+        list.push((binary(ruby, &name), pattern))?;
+    }
+    Ok(list)
+}
+
+/// `take_channel_change`: `[name, pattern, heard]`, or nil.
+fn take_change(ruby: &Ruby) -> Option<(RString, bool, bool)> {
+    let Change { name, pattern, heard } = lock().changes.pop_front()?;
+    Some((binary(ruby, &name), pattern, heard))
+}
+
+fn binary(ruby: &Ruby, bytes: &[u8]) -> RString {
+    ruby.str_from_slice(bytes)
+}
+
+fn lock() -> MutexGuard<'static, Channels> {
+    CHANNELS.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,182 @@
+# frozen_string_literal: true
+
+# Pub/sub engines: where publications go, and who is told which channels are heard. Four are built in and name the processes
+# that hear a message; others, such as Redis, carry messages elsewhere.
+
+module Iodine
+  # Publish and subscribe beyond one connection: the engines, and which of them is the usual one.
+  module PubSub
+    # The base of all engines. Subclasses override what they need.
+    class Engine
+      # Called when a channel has its first subscription in a process; in the root also when it has its first in a worker. On
+      # {PubSub.attach} and {PubSub.reset} it is called for all channels there are. One call at a time, on whichever thread
+      # brought the change about.
+      #
+      # @param channel [String] binary
+      # @param match [true, nil] true for a pattern
+      def subscribe(channel, match = nil); end
+
+      # Called when the last subscription of a channel is gone; otherwise as {#subscribe}.
+      def unsubscribe(channel, match = nil); end
+
+      # Called by {Iodine.publish} with this engine, on the publishing thread. Nobody hears the message unless the engine
+      # publishes it, as with `Iodine.publish(channel, message, Iodine::PubSub::CLUSTER)`.
+      #
+      # @param channel [String] binary
+      # @param message [String]
+      def publish(channel, message); end
+    end
+
+    # A built-in engine: a set of processes.
+    # @api private
+    class Scope < Engine
+      def initialize(name)
+        super()
+        @name = name
+      end
+
+      def publish(channel, message)
+        Base::PubSub.publish_within(@name, channel, message)
+        self
+      end
+
+      def inspect
+        "#<Iodine::PubSub #{@name}>"
+      end
+    end
+
+    # All processes of the cluster: the usual engine.
+    CLUSTER = Scope.new(:cluster)
+    # The publishing process alone.
+    PROCESS = Scope.new(:process)
+    # All processes but the publishing one.
+    SIBLINGS = Scope.new(:siblings)
+    # The root process alone.
+    PUBLISH2ROOT = Scope.new(:root)
+
+    class << self
+      # @return [Engine] used by {Iodine.publish} when none is named; {CLUSTER} unless it was set
+      def default
+        Base::Engines.default
+      end
+
+      # Sets {default}, in this process: before {Iodine.start} for all of them.
+      #
+      # @param engine [Engine, nil] nil is {CLUSTER}
+      # @raise [TypeError] unless it is an Engine
+      def default=(engine)
+        Base::Engines.default = engine.nil? ? CLUSTER : Base::Engines.engine!(engine)
+      end
+
+      # Has the engine told of channels: of all there are now, then of each change.
+      #
+      # @return [Engine]
+      # @raise [TypeError] unless it is an Engine
+      def attach(engine)
+        Base::Engines.attach(Base::Engines.engine!(engine))
+      end
+
+      # Ends {attach}.
+      #
+      # @return [Engine]
+      def detach(engine)
+        Base::Engines.detach(Base::Engines.engine!(engine))
+      end
+
+      # Tells the engine of all channels there are, again, whether or not it is attached.
+      #
+      # @return [Engine]
+      def reset(engine)
+        Base::Engines.reset(Base::Engines.engine!(engine))
+      end
+
+      # The older spelling of {detach}.
+      # @deprecated
+      def dettach(engine)
+        warn "Iodine::PubSub.dettach is deprecated, use Iodine::PubSub.detach.", uplevel: 0
+        detach(engine)
+      end
+    end
+  end
+
+  module Base
+    # The engines of this process, and how they are told of channels. Engines are called with nothing locked, so they may do
+    # whatever they like, also subscribe.
+    # @api private
+    module Engines
+      @default = Iodine::PubSub::CLUSTER
+      @attached = []
+      @telling = false
+
+      class << self
+        attr_accessor :default
+
+        def engine!(engine)
+          return engine if engine.is_a?(Iodine::PubSub::Engine)
+
+          raise TypeError, "wrong argument type #{engine.class} (expected Iodine::PubSub::Engine)"
+        end
+
+        def attach(engine)
+          # They carry messages to all who listen anyway.
+          return engine if engine.is_a?(Iodine::PubSub::Scope) || @attached.include?(engine)
+
+          @attached += [engine]
+          Base.watch_channels(true)
+          reset(engine)
+        end
+
+        def detach(engine)
+          @attached -= [engine]
+          Base.watch_channels(false) if @attached.empty?
+          engine
+        end
+
+        def reset(engine)
+          Base.channels.each { |name, pattern| call(engine, :subscribe, name, pattern || nil) }
+          engine
+        end
+
+        # Tells the attached engines of what has changed: in order, by one thread at a time. Whoever comes meanwhile leaves it to
+        # that one, an engine that subscribes included.
+        def tell
+          return if @telling || @attached.empty?
+
+          @telling = true
+          begin
+            while (name, pattern, heard = Base.take_channel_change)
+              @attached.each { |engine| call(engine, heard ? :subscribe : :unsubscribe, name.dup, pattern || nil) }
+            end
+          ensure
+            @telling = false
+          end
+        end
+
+        def publish(engine, channel, message)
+          call(engine, :publish, channel, message)
+        end
+
+        # At the end of a process nobody hears anything any more.
+        def leave
+          @attached.each do |engine|
+            Base.channels.each { |name, pattern| call(engine, :unsubscribe, name, pattern || nil) }
+          end
+        end
+
+        private
+
+        def call(engine, method, *args)
+          engine.public_send(method, *args)
+        rescue StandardError, ScriptError => error
+          Base.report(error)
+        end
+      end
+    end
+
+    # Called when channels have changed.
+    # @api private
+    def self.tell_engines
+      Engines.tell
+    end
+  end
+end

@@ -1,0 +1,632 @@
+# frozen_string_literal: true
+
+require "monitor"
+
+# Redis as an engine: joins clusters on several machines. The root process has two connections to it, one that subscribes and
+# one for publications and commands; workers ask the root. Both are raw connections like any other (`Iodine.connect`), so
+# this file is about the order of things, not about sockets.
+#
+# How messages are neither doubled nor lost without a word while connections come and go stands in docs/pubsub.md.
+
+module Iodine
+  module Base
+    # The Redis engines of the cluster. All are made in the root, before workers are forked, so that the place of one in this
+    # list is its name in every process.
+    # @api private
+    module RedisEngines
+      @list = []
+      @blocks = {}
+      @last_id = 0
+
+      class << self
+        # @return [Integer] the engine's place
+        def add(engine)
+          @list << engine
+          @list.size - 1
+        end
+
+        # In the root, when its reactor runs.
+        def start
+          @list.each(&:start)
+        end
+
+        # In the root, when the server ends.
+        def stop
+          @list.each(&:stop)
+        end
+
+        # The engine that flags or variables ask for, once; the default from then on.
+        #
+        # @raise [ArgumentError] if its URL can not be used
+        def from_settings
+          url = DEFAULT_SETTINGS[:redis_]
+          return if url.nil? || @from_settings == url || Server.child?
+
+          @from_settings = url
+          Iodine::PubSub.default = Iodine::PubSub::Redis.new(url, ping: DEFAULT_SETTINGS[:redis_ping_] || 0)
+        end
+
+        # In a worker: asks the root's engine. The block gets the reply.
+        def ask(place, bytes, block)
+          id = block ? @last_id += 1 : 0
+          @blocks[id] = block if block
+          Base.ask_root(place, id, bytes)
+        end
+
+        # In the root: what a worker asks.
+        def asked(slot, place, id, bytes)
+          @list[place]&.asked(slot, id, bytes)
+        end
+
+        # In a worker: the root's reply.
+        def replied(id, bytes)
+          block = @blocks.delete(id) or return
+          replies = Replies.new
+          replies.feed(bytes)
+          block.call(replies.next_value&.first)
+        end
+      end
+    end
+
+    def self.engine_asked(slot, place, id, bytes)
+      RedisEngines.asked(slot, place, id, bytes)
+    end
+
+    def self.engine_replied(id, bytes)
+      RedisEngines.replied(id, bytes)
+    end
+  end
+
+  module PubSub
+    # An engine that publishes by way of a Redis server, so that all clusters with the same server hear each other.
+    #
+    # Make it before {Iodine.start}. It attaches itself; {PubSub.default=} has {Iodine.publish} use it.
+    #
+    # @example
+    #   Iodine::PubSub.default = Iodine::PubSub::Redis.new("redis://localhost:6379")
+    class Redis < Engine
+      # Publications and commands that may wait for a connection; of more, the oldest are lost, which is logged.
+      MOST_WAITING = 10_000
+      # Seconds before the connection is tried again: doubled each time, up to the last, and not the same in each cluster.
+      FIRST_DELAY = 0.1
+      LAST_DELAY = 5.0
+      # Seconds of silence until a PING.
+      PING = 300
+      # They would turn the connection for commands into something else.
+      FORBIDDEN = %w[SUBSCRIBE UNSUBSCRIBE PSUBSCRIBE PUNSUBSCRIBE SSUBSCRIBE SUNSUBSCRIBE MONITOR QUIT RESET HELLO SYNC
+                     PSYNC CLIENT\ REPLY].freeze
+
+      # @param url [String] `redis://[user[:password]@]host[:port]`, `rediss://` for TLS, `unix://[user[:password]@]/path`, or
+      #   `host:port`; "" is localhost
+      # @param ping [Integer] seconds of silence until a PING; 0 is 300
+      # @param tls [Hash] as in {Iodine.connect}
+      # @raise [ArgumentError] for a URL that can not be used: one that names a database other than 0, as pub/sub has none
+      # @raise [TypeError] unless these are a String and an Integer
+      # @raise [RuntimeError] in a worker
+      def initialize(url, ping: 0, tls: nil)
+        super()
+        raise "a Redis engine must be made in the root process, before the server starts." if Iodine::Base::Server.child?
+
+        @address = Address.new(url)
+        @ping = seconds!(ping)
+        @tls = tls
+        @place = Base::RedisEngines.add(self)
+        # Guards all below. Blocks of the application are called without it: their replies gather in @answers.
+        @lock = Monitor.new
+        @answers = []
+        @answering = false
+        # What waits for the connection for commands, and what was sent and has no reply yet: [bytes, reply_to].
+        @waiting = []
+        @unanswered = []
+        @lost = 0
+        # :away, :draining, :joining or :joined; see docs/pubsub.md.
+        @phase = :away
+        @channels = {}
+        @confirmed = {}
+        Base.log(4, "Initializing Redis engine for address: #{@address}")
+        PubSub.attach(self)
+        start if Iodine.running?
+      end
+
+      # Publishes by way of Redis. While it is away, all in this cluster are told at once, and Redis later if it comes back
+      # in time.
+      def publish(channel, message)
+        command = Base.redis_command(["PUBLISH", channel, message])
+        return Base::RedisEngines.ask(@place, command, nil) && self if Base::Server.child?
+
+        publish_command(command, channel, message)
+        self
+      end
+
+      # Has Redis execute a command, from any process. Replies come in the order of the commands.
+      #
+      # @param parts [Array<String, Symbol, Numeric, Boolean>] one String with blanks is taken apart at them
+      # @yield [reply] `true` for OK; a String, an Integer, nil or an Array of them; an error is a String that begins with a dash
+      # @return [self]
+      # @raise [ArgumentError] without parts, for other kinds of them, and for commands that would end the connection's use
+      def cmd(*parts, &block)
+        bytes = Base.redis_command(command_parts(parts))
+        if Base::Server.child?
+          Base::RedisEngines.ask(@place, bytes, block)
+        else
+          send_command(bytes, block)
+        end
+        self
+      end
+
+      # @api private
+      def subscribe(channel, match = nil)
+        return if Base::Server.child?
+
+        locked do
+          @channels[[channel, match]] = true
+          tell_server("SUBSCRIBE", channel, match) if %i[joining joined].include?(@phase)
+        end
+      end
+
+      # @api private
+      def unsubscribe(channel, match = nil)
+        return if Base::Server.child?
+
+        locked do
+          @channels.delete([channel, match])
+          tell_server("UNSUBSCRIBE", channel, match) if %i[joining joined].include?(@phase)
+        end
+      end
+
+      # The root's reactor runs: connects.
+      # @api private
+      def start
+        return if @commands
+
+        @stopped = false
+        @commands = Line.new(self, :commands)
+        @events = Line.new(self, :events)
+        [@commands, @events].each(&:connect)
+      end
+
+      # The server ends.
+      # @api private
+      def stop
+        @stopped = true
+        [@commands, @events].compact.each(&:close)
+        @commands = @events = nil
+      end
+
+      # A worker asks.
+      # @api private
+      def asked(slot, id, bytes)
+        return send_command(bytes, [slot, id]) unless id.zero?
+
+        replies = Base::Replies.new
+        # A command has the form of a reply.
+        replies.feed(bytes)
+        name, channel, message = replies.next_value&.first
+        name == "PUBLISH" ? publish_command(bytes, channel, message) : send_command(bytes, nil)
+      end
+
+      # A connection is ready, or lost.
+      # @api private
+      def line_up(line)
+        Base.log(4, "(redis #{Process.pid}) #{line.purpose} connection established.")
+        locked do
+          flush if line.role == :commands
+          step
+        end
+      end
+
+      # @api private
+      def line_down(line)
+        locked do
+          lose_unanswered if line.role == :commands
+          fall_back if line.role == :events || @phase == :draining || @phase == :joining
+        end
+        Base.log(3, "(redis #{Process.pid}) #{line.purpose} connection lost. Reconnecting...") unless @stopped
+      end
+
+      # @api private
+      def command_replied(raw)
+        locked do
+          _, reply_to, = @unanswered.shift
+          answer(reply_to, raw)
+          step
+        end
+      end
+
+      # @api private
+      def event(reply)
+        kind, first, second, third = reply
+        case kind
+        when "message" then deliver(first, second)
+        when "pmessage" then deliver(second, third) if told_by_pattern?(first, second)
+        when "subscribe", "psubscribe" then @confirmed[[first, kind == "psubscribe" || nil]] = true
+        when "unsubscribe", "punsubscribe" then @confirmed.delete([first, kind == "punsubscribe" || nil])
+        when "pong" then locked { joined } if first == JOIN
+        end
+      end
+
+      # Whether commands are sent that have no reply yet.
+      # @api private
+      def waits?
+        @unanswered.any?
+      end
+
+      # @return [Hash] for {Iodine.connect}
+      # @api private
+      def connection_settings
+        { **@address.settings, ping: @ping, connect_timeout: 5, tls: @address.secure? ? @tls || true : nil }
+      end
+
+      # @return [String, nil]
+      # @api private
+      def greeting
+        Base.redis_command(["AUTH", *@address.credentials]) if @address.credentials
+      end
+
+      JOIN = "iodine-joined"
+      private_constant :JOIN
+
+      private
+
+      # Then calls the blocks whose replies have come: in order, by one thread at a time.
+      def locked(&block)
+        result = @lock.synchronize(&block)
+        run_answers
+        result
+      end
+
+      def run_answers
+        while (block, raw = @lock.synchronize { next_answer })
+          begin
+            replies = Base::Replies.new
+            replies.feed(raw)
+            block.call(replies.next_value&.first)
+          rescue StandardError, ScriptError => error
+            Base.report(error)
+          ensure
+            @lock.synchronize { @answering = false }
+          end
+        end
+      end
+
+      def next_answer
+        return if @answering || @answers.empty?
+
+        @answering = true
+        @answers.shift
+      end
+
+      def seconds!(ping)
+        raise TypeError, "wrong argument type #{ping.class} (expected Integer)" unless ping.is_a?(Integer)
+        raise ArgumentError, ":ping must not be negative." if ping.negative?
+
+        ping.zero? ? PING : ping
+      end
+
+      # --- publications and commands ---
+
+      def publish_command(bytes, channel, message)
+        locked do
+          # Redis will not tell us of it.
+          Base::PubSub.publish_within(:cluster, channel, message) if @phase == :away
+          held = %i[draining joining].include?(@phase) ? [channel, message] : nil
+          enqueue([bytes, nil, held])
+        end
+      end
+
+      def send_command(bytes, reply_to)
+        locked { enqueue([bytes, reply_to, nil]) }
+      end
+
+      def enqueue(entry)
+        @waiting << entry
+        shed if @waiting.size > MOST_WAITING
+        flush
+      end
+
+      # The oldest go first: they are the least wanted by the time Redis is back.
+      def shed
+        _, reply_to, = @waiting.shift
+        @lost += 1
+        Base.log(2, "(redis #{Process.pid}) #{MOST_WAITING} commands wait for Redis: the oldest are lost.") if @lost == 1
+        answer(reply_to, "-ERR lost: Redis was away for too long\r\n")
+      end
+
+      # Sends what waits, unless it has to wait for the moment at which Redis begins to tell us of it.
+      def flush
+        return unless @commands&.up? && !%i[draining joining].include?(@phase)
+
+        if @lost.positive?
+          Base.log(2, "(redis #{Process.pid}) #{@lost} commands were lost while Redis was away.")
+          @lost = 0
+        end
+        until @waiting.empty?
+          entry = @waiting.shift
+          @unanswered << entry
+          @commands.write(entry.first)
+        end
+      end
+
+      # Whether Redis has seen them nobody knows. Sending them again might double them.
+      def lose_unanswered
+        lost = @unanswered
+        @unanswered = []
+        lost.each { |_, reply_to,| answer(reply_to, "-ERR the connection to Redis was lost before it replied\r\n") }
+        Base.log(3, "(redis #{Process.pid}) #{lost.size} commands had no reply yet.") if lost.any?
+      end
+
+      def answer(reply_to, raw)
+        case reply_to
+        when nil then nil
+        when Array then Base.reply_to_worker(*reply_to, raw)
+        else @answers << [reply_to, raw]
+        end
+      end
+
+      def command_parts(parts)
+        raise ArgumentError, "a command is required." if parts.empty?
+
+        words = parts.flat_map.with_index { |part, index| parts.one? && index.zero? ? part.to_s.split : [word(part)] }
+        named = [words.first.to_s.upcase, words.first(2).join(" ").upcase]
+        forbidden = (FORBIDDEN & named).first or return words
+        raise ArgumentError, "#{forbidden} would end the use of the connection; Iodine.subscribe subscribes."
+      end
+
+      def word(part)
+        case part
+        when String then part
+        when Symbol, Integer, Float, true, false then part.to_s
+        else raise ArgumentError, "only String, Number, Symbol, true and false can be used in a command, not #{part.inspect}."
+        end
+      end
+
+      # --- joining: from telling our own cluster to being told by Redis ---
+
+      # Goes on with joining, as far as the connections are.
+      def step
+        return unless @events&.up? && @commands&.up?
+
+        @phase = :draining if @phase == :away
+        return unless @phase == :draining && @unanswered.empty? && drained?
+
+        @phase = :joining
+        @channels.each_key { |channel, match| tell_server("SUBSCRIBE", channel, match) }
+        # Its reply comes behind those of the subscriptions.
+        @events.write(Base.redis_command(["PING", JOIN]))
+      end
+
+      # What waited for Redis while it was away goes out before it tells us anything: all here know it already. What is held
+      # since stays.
+      def drained?
+        early, held = @waiting.partition { |_, _, held| held.nil? }
+        return true if early.empty?
+
+        @waiting = held
+        early.each do |entry|
+          @unanswered << entry
+          @commands.write(entry.first)
+        end
+        false
+      end
+
+      def joined
+        return unless @phase == :joining
+
+        @phase = :joined
+        flush
+      end
+
+      # Redis tells us of nothing any more: what was held for it is told here.
+      def fall_back
+        @phase = :away
+        @confirmed.clear
+        @waiting.each do |entry|
+          held = entry[2] or next
+          Base.publish(*held, :cluster)
+          entry[2] = nil
+        end
+      end
+
+      # --- what Redis tells ---
+
+      def tell_server(command, channel, match)
+        @events&.write(Base.redis_command([match ? "P#{command}" : command, channel]))
+      end
+
+      # All who hear the channel by any name are told of a message once, however many of these names Redis knows.
+      def told_by_pattern?(pattern, channel)
+        return false if @confirmed[[channel, nil]]
+
+        @confirmed.each_key.find { |name, match| match && Base.glob_match?(name, channel) }&.first == pattern
+      end
+
+      def deliver(channel, message)
+        Base.publish(channel, message, :cluster)
+      end
+
+      # Where Redis is, and who we are there.
+      # @api private
+      class Address
+        URL = %r{\A(?:(?<scheme>[a-z]+)://)?(?:(?<user>[^:@/]*)(?::(?<password>[^@/]*))?@)?
+                 (?:\[(?<ipv6>[^\]]+)\]|(?<host>[^:/?\#]*))(?::(?<port>\d*))?(?<path>/[^?\#]*)?\z}xi
+        LONGEST = 4096
+        USUAL_PORT = 6379
+
+        # @return [Array<String>, nil] user and password, or the password alone
+        attr_reader :credentials
+
+        def initialize(url)
+          raise TypeError, "wrong argument type #{url.class} (expected String)" unless url.is_a?(String)
+          raise ArgumentError, "Redis URL too long." if url.bytesize > LONGEST
+
+          @parts = URL.match(url) or refuse(url, "it can not be understood")
+          @scheme = (@parts[:scheme] || "redis").downcase
+          refuse(url, "its scheme is none of redis, rediss and unix") unless %w[redis rediss unix].include?(@scheme)
+          check_path(url)
+          @credentials = [unescape(@parts[:user]), unescape(@parts[:password])].reject { |part| part.to_s.empty? }
+          @credentials = nil if @credentials.empty?
+        end
+
+        def secure?
+          @scheme == "rediss"
+        end
+
+        def settings
+          return { service: "unix", address: unescape(@parts[:path]), port: 0 } if @scheme == "unix"
+
+          { service: secure? ? "tls" : "tcp", address: host, port: port }
+        end
+
+        def to_s
+          @scheme == "unix" ? @parts[:path] : "#{host}:#{port}"
+        end
+
+        private
+
+        def host
+          @parts[:ipv6] || (@parts[:host].empty? ? "localhost" : @parts[:host])
+        end
+
+        def port
+          @parts[:port].to_s.empty? ? USUAL_PORT : @parts[:port].to_i
+        end
+
+        def check_path(url)
+          path = @parts[:path].to_s
+          if @scheme == "unix"
+            refuse(url, "it names no socket") if path.empty?
+          elsif !["", "/", "/0"].include?(path)
+            refuse(url, "it names a database, #{path.delete_prefix("/")}, but pub/sub knows none; leave it out")
+          end
+        end
+
+        def unescape(text)
+          text && Iodine::Rack::Utils.decode_path(text)
+        end
+
+        def refuse(url, why)
+          raise ArgumentError, "the Redis URL #{url.sub(/:[^:@]*@/, ":***@").inspect} can not be used: #{why}."
+        end
+      end
+      private_constant :Address
+
+      # One connection, again and again. The handler of its connections; callbacks of one never overlap.
+      # @api private
+      class Line
+        attr_reader :role
+
+        # For the log.
+        def purpose
+          @role == :events ? "subscription" : "publication"
+        end
+
+        def initialize(engine, role)
+          @engine = engine
+          @role = role
+          @failures = 0
+          @closed = false
+        end
+
+        def connect
+          @client = nil
+          @greeted = false
+          @silent = false
+          @replies = Base::Replies.new
+          Iodine.connect(**@engine.connection_settings, handler: self)
+        rescue RuntimeError => error
+          Base.log(5, "(redis #{Process.pid}) #{error.message}")
+          try_again
+        end
+
+        def up?
+          @greeted
+        end
+
+        def write(bytes)
+          @client&.write(bytes)
+        end
+
+        def close
+          @closed = true
+          @client&.close
+        end
+
+        def on_open(client)
+          return client.close if @closed
+
+          @client = client
+          greeting = @engine.greeting
+          greeting ? client.write(greeting) : ready
+        end
+
+        def on_message(client, data)
+          @replies.feed(data)
+          @silent = false
+          @greeted || greeted(client) || return
+          @role == :commands ? take_replies : take_events
+        rescue ArgumentError => error
+          Base.log(2, "(redis #{Process.pid}) #{error.message}")
+          client.close
+        end
+
+        # Nothing was heard for a while.
+        def ping(client)
+          return client.close if @silent || !@greeted || (@role == :commands && @engine.waits?)
+
+          @silent = true
+          @role == :commands ? @engine.cmd("PING") : write(Base.redis_command(["PING"]))
+        end
+
+        def on_close(_client)
+          was_up = @greeted
+          @greeted = false
+          @client = nil
+          @engine.line_down(self) if was_up
+          try_again unless @closed
+        end
+
+        private
+
+        def ready
+          @greeted = true
+          @failures = 0
+          @engine.line_up(self)
+        end
+
+        # The reply to AUTH.
+        def greeted(client)
+          reply = @replies.next_value&.first or return false
+          if reply == true
+            ready
+            return true
+          end
+          Base.log(2, "(redis #{Process.pid}) Redis does not let us in: #{reply.to_s.delete_prefix("-")}")
+          client.close
+          false
+        end
+
+        def take_replies
+          while (raw = @replies.next_raw)
+            @engine.command_replied(raw)
+          end
+        end
+
+        def take_events
+          while (reply = @replies.next_value)
+            # Outside of pub/sub PING is answered plainly.
+            event = reply.first
+            @engine.event(event.is_a?(Array) ? event : ["pong", event])
+          end
+        end
+
+        # Later each time, and not when all others do.
+        def try_again
+          delay = [FIRST_DELAY * (2**@failures), LAST_DELAY].min * rand(0.5..1.0)
+          @failures += 1
+          Iodine.run_after((delay * 1000).ceil) { connect unless @closed }
+        end
+      end
+      private_constant :Line
+    end
+  end
+end

@@ -1,0 +1,180 @@
+# frozen_string_literal: true
+
+# Peers that are silent, and peers that do not read.
+
+RSpec.describe "WebSockets that are kept", :real_time do
+  describe "by pings" do
+    serve_for_all(Asking::APP, threads: 2, before: RealTime::SETUP, options: "ping: 0.2, timeout: 0.1")
+
+    it "get one after so much silence, again and again while they answer" do
+      socket = web_socket("on(on_open: ->(c) { tell(c.timeout) })")
+      3.times do
+        started = Process.clock_gettime(Process::CLOCK_MONOTONIC)
+        expect(socket.read_frame).to eq(Frame.new(:ping, true, false, ""))
+        expect(Process.clock_gettime(Process::CLOCK_MONOTONIC) - started).to be_between(0.1, 1)
+        socket.frame(:pong)
+      end
+    end
+
+    it "F30: are closed when no pong comes" do
+      socket = web_socket("on(on_close: ->(c) { tell(c.close_code) })")
+      expect(socket.read_frame.opcode).to eq(:ping)
+      expect(told).to eq([nil])
+      expect(socket.read_all).to eq("")
+    end
+
+    it "are not closed while anything comes" do
+      socket = web_socket
+      4.times { expect(socket.text("x").read_message).to eq("x").and satisfy { sleep 0.15 } }
+      expect(socket.text("y").read_message).to eq("y")
+    end
+
+    it "are not pinged while they talk" do
+      socket = web_socket
+      10.times do
+        expect(socket.text("x").read_frame.opcode).to eq(:text)
+        sleep 0.03
+      end
+    end
+
+    it "get none when the connection wants none" do
+      socket = web_socket("on(on_open: ->(c) { c.timeout = 0; c.write('set') })")
+      expect(socket.read_message).to eq("set")
+      expect(socket).to be_silent(0.5)
+    end
+
+    it "get them later, or earlier, when the connection wants that" do
+      socket = web_socket("on(on_open: ->(c) { c.timeout = 1; c.write('set') })")
+      expect(socket.read_message).to eq("set")
+      expect(socket).to be_silent(0.4)
+      expect(socket.read_frame.opcode).to eq(:ping)
+    end
+
+    it "are not closed though a callback takes its time, and the pong waits behind it" do
+      socket = web_socket("on(on_message: ->(c, _) { sleep 0.7; c.write('done') })").text("x")
+      frames = [socket.read_frame]
+      while frames.last.opcode == :ping
+        socket.frame(:pong)
+        frames << socket.read_frame
+      end
+      expect(frames.last.payload).to eq("done")
+    end
+  end
+
+  it "are not pinged with ping: 0, whatever HTTP's timeout" do
+    quiet = serve(Asking::APP, threads: 2, before: RealTime::SETUP, options: "ping: 0, timeout: 0.1")
+    socket = web_socket("echo(on_open: ->(c) { c.write(c.timeout.to_s) })", port: quiet.port)
+    expect(socket.read_message).to eq("0")
+    expect(socket).to be_silent(0.5)
+    expect(socket.text("x").read_message).to eq("x")
+  end
+
+  describe "though they do not read" do
+    it "F2: get all of it when they do" do
+      late = serve(Asking::APP, threads: 2, before: RealTime::SETUP)
+      socket = web_socket("on(on_open: ->(c) { 20.times { |n| c.write(n.to_s.ljust(2_000_000, 'x')) } })", port: late.port)
+      sleep 0.2
+      expect(Array.new(20) { socket.read_message }.map { |text| [text.to_i, text.bytesize] }).to eq(Array.new(20) { |n| [n, 2_000_000] })
+      expect(socket.say_goodbye).to eq([1000, ""])
+      expect(late.log).not_to match(/Slowloris|WARN/)
+    end
+
+    it "get a thousand small writes, and the rest" do
+      late = serve(Asking::APP, threads: 2, before: RealTime::SETUP)
+      socket = web_socket("on(on_open: ->(c) { 5000.times { |n| c.write('%04d' % n + 'x' * 4000) } })", port: late.port)
+      sleep 0.1
+      expect(Array.new(5000) { socket.read_message[0, 4].to_i }).to eq([*0..4999])
+    end
+
+    it "are closed when they read nothing for write_timeout, but not while they do" do
+      hasty = serve(Asking::APP, threads: 2, before: RealTime::SETUP, options: "write_timeout: 0.4")
+      code = "on(on_message: ->(c, _) { c.write('x' * 20_000_000) }, on_close: ->(c) { say 'closed' })"
+      web_socket(code, port: hasty.port).text("go")
+      reading = web_socket(code, port: hasty.port).text("go")
+      parts = Array.new(8) { sleep 0.1 and reading.read_exactly(1_000_000).bytesize }
+      expect(parts.sum).to eq(8_000_000)
+      hasty.wait_for_said("closed")
+      expect(reading.read_exactly(12_000_010).bytesize).to eq(12_000_010)
+      expect(hasty.said).to eq(["closed"])
+    end
+
+    # Writes until that is refused, and tells what write and open? say.
+    flood = "on(on_message: ->(c, data) { 1000.times { |n| said = c.write('%03d' % n + 'x' * 99_997); tell([n, said, c.open?]) if said != true || n == 999 ; " \
+            "break unless said } }, on_close: ->(c) { tell(:closed) })"
+
+    describe "with max_backlog: 4" do
+      serve_for_all(Asking::APP, threads: 2, before: RealTime::SETUP, options: "max_backlog: 4")
+
+      it "are closed with 1013, behind what waits, and write says false" do
+        socket = web_socket(flood).text("go")
+        refused, said, open = told.first
+        expect([said, open]).to eq([false, false])
+        # At least the backlog, and what the kernel has.
+        expect(refused).to be_between(40, 999)
+        expect(Array.new(refused) { socket.read_message[0, 3].to_i }).to eq([*0...refused])
+        expect(socket.let_go.first).to eq(1013)
+        expect(told).to eq([:closed])
+      end
+
+      it "are told so by write_event, too, and streams of events just end" do
+        stream = event_stream(<<~RUBY)
+          on(on_open: ->(c) { $client = c; c.write("open") }, on_close: ->(c) { tell(:closed) })
+        RUBY
+        expect(stream.read_event).to eq(["data: open"])
+        said = value_of("Array.new(300) { $client.write_event('x' * 100_000, id: 1) }")
+        expect(said.uniq).to eq([true, false, nil])
+        expect(said.count(false)).to eq(1)
+        said.count(true).times { expect(stream.read_event.last.bytesize).to eq(100_006) }
+        expect(stream.read_all).to eq("")
+        expect(told).to eq([:closed])
+      end
+
+      it "may have one message that is larger than the backlog" do
+        socket = web_socket("on(on_message: ->(c, _) { c.write('x' * 9_000_000) })").text("go")
+        expect(socket.read_message.bytesize).to eq(9_000_000)
+      end
+
+      it "count messages of channels, too" do
+        socket = web_socket("on(on_open: ->(c) { c.subscribe('flood'); c.write('ready') }, on_close: ->(c) { tell(:closed) })")
+        expect(socket.read_message).to eq("ready")
+        200.times { value_of("Iodine.publish('flood', 'x' * 100_000)") }
+        count = 0
+        count += 1 while (frame = socket.read_frame).opcode == :text
+        expect(count).to be_between(30, 199)
+        expect(frame.payload.unpack1("n")).to eq(1013)
+        socket.bye(1013)
+        expect(told).to eq([:closed])
+      end
+    end
+
+    it "lose messages with slow_clients: :drop, whole ones, and stay" do
+      dropping = serve(Asking::APP, threads: 2, before: RealTime::SETUP, options: "max_backlog: 4, slow_clients: :drop")
+      socket = web_socket(<<~RUBY, port: dropping.port)
+        on(on_message: ->(c, data) {
+          said = Array.new(300) { |n| c.write('%03d' % n + 'x' * 99_997) }
+          c.write("end") until c.pending.zero? && c.open?
+          c.write(said.join(","))
+        })
+      RUBY
+      socket.text("go")
+      heard = []
+      heard << socket.read_message until heard.last&.start_with?("true")
+      said = heard.last.split(",").map { |word| word == "true" }
+      expect(said).to include(true, false)
+      kept = heard.select { |text| text.bytesize == 100_000 }.map { |text| text[0, 3].to_i }
+      expect(kept).to eq(said.each_index.select { |n| said[n] })
+      expect(socket.say_goodbye).to eq([1000, ""])
+    end
+  end
+
+  it "refuse settings that mean nothing" do
+    require "iodine"
+    [[:slow_clients, :maybe], [:slow_clients, 1], [:deflate, 1], [:deflate, []], [:deflate, :on]].each do |name, value|
+      expect { Iodine.listen(service: :http, port: 0, handler: -> {}, name => value) }.to raise_error(ArgumentError, /#{name}/)
+    end
+    [{ window_bits: 7 }, { window_bits: 16 }, { level: 0 }, { threshold: -1 }, { context_takeover: 1 }, { other: 1 }].each do |deflate|
+      expect { Iodine.listen(service: :http, port: 0, handler: -> {}, deflate: deflate) }.to raise_error(ArgumentError, /deflate/)
+    end
+    expect(Iodine.listeners).to eq([])
+  end
+end
