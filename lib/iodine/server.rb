@@ -13,6 +13,8 @@ module Iodine
     class Server
       # Seconds for an app thread to die once it has been killed.
       LAST_BREATH = 1
+      # Seconds for the callbacks of connections that were closed because time was up.
+      LAST_WORDS = 0.5
 
       class << self
         # The server that runs in this process, if any.
@@ -227,8 +229,7 @@ module Iodine
         limit = now + (@failed ? LAST_BREATH : shutdown_timeout)
         drain unless @failed
         Base.end_jobs
-        # Connections that were cut off have their callbacks still to run.
-        end_threads([limit, now + LAST_BREATH].max)
+        end_threads([limit, now + LAST_WORDS].max)
         State.fire(:on_finish)
         give_up if @failed
       end

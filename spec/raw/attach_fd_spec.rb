@@ -178,13 +178,34 @@ RSpec.describe "Iodine.attach_fd" do
 
   { pre_start: 1, on_start: 1, enter_master: 2 }.each do |event, workers|
     it "works in #{event}" do
-      once = "Iodine.on_state(:#{event}) { Iodine.attach_fd(socket.fileno, #{greeting}) unless socket.closed?; socket.close }"
+      once = "Iodine.on_state(:#{event}) { next if socket.closed?; Iodine.attach_fd(socket.fileno, #{greeting}); say 'attached'; socket.close }"
       with_descriptor("Iodine.workers = #{workers}; #{once}") do |server, peer|
         expect(peer.read_line.to_i).to eq(server.pid)
         server.wait_until_ready(workers: workers)
         server.signal(:INT)
         server.wait
+        # Where the server runs, on_open has run when the call returns; before, it is a matter of the start.
+        first = event == :enter_master ? ["a on_open", "attached"] : ["attached", "a on_open"]
+        expect(server.said.first(2)).to eq(first)
       end
+    end
+  end
+
+  it "in the root of a cluster is not there for workers that come later" do
+    with_descriptor(<<~RUBY) do |server, peer|
+      Iodine.workers = 1 + 1
+      Iodine.attach_fd(socket.fileno, #{greeting})
+      Iodine.on_state(:on_start) { client = $clients["a"]; say "worker", client && [client.open?, client.write("x"), client.pending].inspect }
+    RUBY
+      peer.read_line
+      server.wait_until_ready(workers: 2)
+      server.signal(:KILL, server.worker_pids.first)
+      server.wait_for_said("worker [false, nil, -1]")
+      expect(peer).to be_silent(0)
+      server.signal(:INT)
+      expect(peer.read_all).to eq("bye")
+      expect(server.wait.exitstatus).to eq(0)
+      expect(server.said.grep(/on_close/)).to eq(["a on_close"])
     end
   end
 

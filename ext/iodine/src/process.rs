@@ -80,11 +80,6 @@ pub fn handle() -> Option<Handle> {
     lock().handle.clone()
 }
 
-/// Whether the reactor of this process has a thread of its own.
-pub fn has_reactor_thread() -> bool {
-    matches!(lock().role, Role::Worker { .. })
-}
-
 /// Starts serving in this process. A forked worker names its `slot`.
 pub fn start_worker(slot: Option<usize>, mut config: ReactorConfig) -> io::Result<()> {
     roots::serve();
@@ -199,7 +194,7 @@ pub fn prepare_turn() -> Option<(RawFd, Option<Duration>)> {
     }
 }
 
-/// Master: handles what has happened. Never waits.
+/// Master: handles what has happened. Never waits. Does nothing in other processes.
 pub fn turn() {
     if let Role::Master(master) = &mut lock().role {
         let Master { reactor, events } = &mut **master;

@@ -679,13 +679,14 @@ impl Shared {
         }
     }
 
-    /// Takes the object back when the connection is closed and its last callback has run.
+    /// Takes back what the application has for the connection: its object, or the handler of which none was made. For when its
+    /// last callback has run, or none ever will.
     pub fn take_object(&self) -> Option<Root> {
         let mut io = self.lock();
         let realtime = io.realtime.as_mut()?;
         match std::mem::replace(&mut realtime.handler, Handler::Refused) {
-            Handler::Object(root) => Some(root),
-            Handler::Given(_) | Handler::Asked | Handler::Refused => None,
+            Handler::Object(root) | Handler::Given(root) => Some(root),
+            Handler::Asked | Handler::Refused => None,
         }
     }
 

@@ -67,14 +67,10 @@ fn attach(ruby: &Ruby, fd: RawFd, handler: Value) -> Result<bool, Error> {
     let root = roots::add(handler.as_raw());
     let upgrade = Upgrade { handler: Handler::Given(root), ..upgrade };
     let service = Arc::new(service(ruby, options)?);
-    // The master's reactor is turned by this very thread: nobody would answer.
     let (taker, taken) = sync_channel(1);
-    let taker = process::has_reactor_thread().then_some(taker);
-    let waits = taker.is_some();
-    handle.send(Command::Attach(Box::new(Attached { stream, service, upgrade, taker })));
-    if !waits {
-        return Ok(true);
-    }
+    handle.send(Command::Attach(Box::new(Attached { stream, service, upgrade, taker: Some(taker) })));
+    // Only if it is the master's. Its reactor has no thread: nobody would answer.
+    process::turn();
     match wait_until_taken(&handle, taken)? {
         Some(Taken::Yours(conn)) => realtime::run_events(ruby, &conn).map_or(Ok(true), Err),
         Some(Taken::Over) => Ok(true),

@@ -98,8 +98,8 @@ pub struct Reactor {
     unwritten: Vec<ConnId>,
     read_buffer: Box<[u8]>,
     phase: Phase,
-    /// The time to drain was over before all was done.
-    drain_timed_out: bool,
+    /// The time to drain was over before the connections were.
+    cut_off: bool,
     stall: StallWatch,
     idle_wanted: bool,
     /// Whether something has happened since the process was last idle. Not that `on_idle` blocks were given: one that
@@ -171,7 +171,7 @@ impl Reactor {
             unwritten: Vec::new(),
             read_buffer: vec![0; READ_BUFFER].into_boxed_slice(),
             phase: Phase::Serving,
-            drain_timed_out: false,
+            cut_off: false,
             stall: StallWatch::new(now),
             idle_wanted: false,
             was_active: true,
@@ -290,11 +290,11 @@ impl Reactor {
         if self.handle.jobs().is_short_handed() {
             self.handle.notices().wake();
         }
-        // Behind the jobs: whoever hears of it lets the app threads end when none waits.
+        // Only now: what the last connections lead to is in the queue.
         if self.phase == Phase::Draining && self.conns.is_empty() {
             self.phase = Phase::Drained;
-            let timed_out = self.drain_timed_out;
-            self.handle.notices().post(if timed_out { Notice::DrainTimedOut } else { Notice::Drained });
+            let notice = if self.cut_off { Notice::DrainTimedOut } else { Notice::Drained };
+            self.handle.notices().post(notice);
         }
     }
 
@@ -514,7 +514,7 @@ impl Reactor {
             return;
         }
         self.close_all();
-        self.drain_timed_out = true;
+        self.cut_off = true;
     }
 
     /// Closes, rather than drops: a connection whose lane holds jobs of its own would live on in them.
