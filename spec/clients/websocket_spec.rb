@@ -275,6 +275,16 @@ RSpec.describe "WebSocket clients" do
       end
     end
 
+    it "hearing all that it says along with its answer" do
+      name = fresh_name
+      long, short = [2, "x" * 300_000], [1, "end"]
+      peer = request("url: #{url.inspect}, max_msg: 1024", name: name)
+      peer.agree(behind: WebSocketFrame.bytes(*long) + WebSocketFrame.bytes(*short))
+      wait_until_told(name, "on_message 300000")
+      wait_until_told(name, 'on_message "end"')
+      peer.close
+    end
+
     it "with none that says too much at once" do
       talk(options: "max_msg: 1") do |peer, name|
         peer.send_frame(2, "x" * 1024)

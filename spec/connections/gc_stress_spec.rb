@@ -1,7 +1,7 @@
 # frozen_string_literal: true
 
-# A bit of everything that touches Ruby values on the way of a message. With IODINE_SPEC_GC_STRESS=1 the server collects
-# garbage at every allocation meanwhile, so that a value nobody keeps alive does not live.
+# Messages in all their forms, and connections of our own making. With IODINE_SPEC_GC_STRESS=1 the server collects garbage at
+# every allocation meanwhile; collector_spec.rb has the rest.
 
 RSpec.describe "connections under GC.stress", :gc_stress, :real_time, timeout: 300 do
   serve_for_all(Asking::APP, threads: 2, before: RealTime::SETUP, options: "deflate: true")
@@ -23,37 +23,6 @@ RSpec.describe "connections under GC.stress", :gc_stress, :real_time, timeout: 3
     web_socket(deflate: "permessage-deflate") do |socket|
       2.times { expect(socket.compressed("again and " * 100).read_message).to eq("again and " * 100) }
     end
-  end
-
-  it "hear channels and patterns, by blocks and without" do
-    code = <<~RUBY
-      on(on_open: ->(c) { c.subscribe("a") { |name, data| c.write(name + data) }; c.subscribe("b*", match: :redis); c.write("ready") },
-         on_message: ->(c, data) { c.publish("a", data); c.publish("bc", data); c.unsubscribe("a") if data == "last" })
-    RUBY
-    web_socket(code) do |socket|
-      expect(socket.read_message).to eq("ready")
-      %w[one two last].each do |word|
-        socket.text(word)
-        heard = word == "last" ? [socket.read_message] : Array.new(2) { socket.read_message }
-        expect(heard).to include(word)
-      end
-    end
-  end
-
-  it "change their handlers, raise, and write what is no String" do
-    code = <<~RUBY
-      other = on(on_open: ->(c) { c.write("other") }, on_message: ->(c, data) { data == "raise" ? raise(data) : c.write(data.to_sym) })
-      on(on_message: ->(c, _) { c.handler = other })
-    RUBY
-    web_socket(code) do |socket|
-      expect(socket.text("x").read_message).to eq("other")
-      expect(socket.text("raise").text("symbol").read_message).to eq("symbol")
-    end
-  end
-
-  it "send events" do
-    stream = event_stream("on(on_open: ->(c) { c.write('one'); c.write_event('two', event: 'named', id: 2, retry: 3) })")
-    expect([stream.read_event, stream.read_event].flatten).to include("data: one", "data: two", "event: named", "id: 2")
   end
 
   it "are made by the server, too" do
