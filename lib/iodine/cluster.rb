@@ -37,6 +37,7 @@ module Iodine
       def run
         @server.lead(self)
         Base.start_master(@slots.size)
+        Engines.come_back
         Unsent.hand_over_to_cluster
         Tasks.hand_over(keep: true)
         Connecting.hand_over
@@ -210,10 +211,12 @@ module Iodine
           wait(REAP_EVERY) unless @workers.empty?
         end
         close_clients(deadline)
+        finish_engines
+        Engines.leave
         State.fire(:on_finish)
       end
 
-      # The master's own clients, Redis among them, go last: workers publish up to their last moment.
+      # The master's own clients go last: workers publish up to their last moment.
       def close_clients(deadline)
         Base.shut_down(@server.insisted? ? 0.0 : [deadline - now, 0.0].max)
         until @drained
@@ -221,6 +224,15 @@ module Iodine
           Base.shut_down(0.0) if now > deadline || @server.insisted?
         end
         nil while Base.run_waiting_jobs && now < deadline && !@server.insisted?
+      end
+
+      # What was published last leaves by way of Redis, too.
+      def finish_engines
+        # What workers have said last is heard first.
+        wait(0)
+        limit = now + RedisEngines::LAST_WORDS
+        wait(REAP_EVERY) while RedisEngines.busy? && now < limit && !@server.insisted?
+        RedisEngines.stop
       end
 
       def signal_workers(name)

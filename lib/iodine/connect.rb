@@ -162,7 +162,8 @@ module Iodine
         end
 
         def options(settings, place)
-          realtime = RealTime.options(settings)
+          # Only Redis asks to outlast the others.
+          realtime = { **RealTime.options(settings), outlasts: settings[:outlasts] ? true : nil }
           { **realtime, **times(settings, place), **tls(settings[:tls], place), **request(settings, place) }
         end
 

@@ -140,15 +140,14 @@ module Iodine
         # Tells the attached engines of what has changed: in order, by one thread at a time. Whoever comes meanwhile leaves it to
         # that one, an engine that subscribes included.
         def tell
-          return if @telling || @attached.empty?
-
-          @telling = true
-          begin
-            while (name, pattern, heard = Base.take_channel_change)
-              @attached.each { |engine| call(engine, heard ? :subscribe : :unsubscribe, name.dup, pattern || nil) }
+          until @telling || @attached.empty? || !Base.channel_changes?
+            @telling = true
+            begin
+              tell_changes
+            ensure
+              # Whoever came since the last look has left it to this thread: it looks again.
+              @telling = false
             end
-          ensure
-            @telling = false
           end
         end
 
@@ -156,14 +155,27 @@ module Iodine
           call(engine, :publish, channel, message)
         end
 
-        # At the end of a process nobody hears anything any more.
+        # The server of this process ends: nobody hears anything any more.
         def leave
+          @left = true
           @attached.each do |engine|
             Base.channels.each { |name, pattern| call(engine, :unsubscribe, name, pattern || nil) }
           end
         end
 
+        # It begins, perhaps again.
+        def come_back
+          @attached.each { |engine| reset(engine) } if @left
+          @left = false
+        end
+
         private
+
+        def tell_changes
+          while (name, pattern, heard = Base.take_channel_change)
+            @attached.each { |engine| call(engine, heard ? :subscribe : :unsubscribe, name.dup, pattern || nil) }
+          end
+        end
 
         def call(engine, method, *args)
           engine.public_send(method, *args)

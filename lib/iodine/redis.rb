@@ -14,6 +14,9 @@ module Iodine
     # list is its name in every process.
     # @api private
     module RedisEngines
+      # Seconds that the end of a server leaves to what was published last.
+      LAST_WORDS = 1
+
       @list = []
       @blocks = {}
       @last_id = 0
@@ -35,6 +38,11 @@ module Iodine
           @list.each(&:stop)
         end
 
+        # Whether something is on its way to Redis.
+        def busy?
+          @list.any?(&:busy?)
+        end
+
         # The engine that flags or variables ask for, once; the default from then on.
         #
         # @raise [ArgumentError] if its URL can not be used
@@ -48,7 +56,7 @@ module Iodine
 
         # In a worker: asks the root's engine. The block gets the reply.
         def ask(place, bytes, block)
-          id = block ? @last_id += 1 : 0
+          id = block ? next_id : 0
           @blocks[id] = block if block
           Base.ask_root(place, id, bytes)
         end
@@ -64,6 +72,13 @@ module Iodine
           replies = Replies.new
           replies.feed(bytes)
           block.call(replies.next_value&.first)
+        end
+
+        private
+
+        # No reply to a worker that is dead is for the one in its place.
+        def next_id
+          (Process.pid << 32) + (@last_id += 1)
         end
       end
     end
@@ -92,6 +107,10 @@ module Iodine
       LAST_DELAY = 5.0
       # Seconds of silence until a PING.
       PING = 300
+      # Seconds for the connection to be made, and as many again for Redis to greet us.
+      GREETING = 5
+      # Bytes on their way to Redis, beyond which others wait: it takes them as fast as it can.
+      MOST_SENT = 16 * 1024 * 1024
       # They would turn the connection for commands into something else.
       FORBIDDEN = %w[SUBSCRIBE UNSUBSCRIBE PSUBSCRIBE PUNSUBSCRIBE SSUBSCRIBE SUNSUBSCRIBE MONITOR QUIT RESET HELLO SYNC
                      PSYNC CLIENT\ REPLY].freeze
@@ -118,6 +137,7 @@ module Iodine
         # What waits for the connection for commands, and what was sent and has no reply yet: [bytes, reply_to].
         @waiting = []
         @unanswered = []
+        @sent = 0
         @lost = 0
         # :away, :draining, :joining or :joined; see docs/pubsub.md.
         @phase = :away
@@ -191,6 +211,18 @@ module Iodine
         @stopped = true
         [@commands, @events].compact.each(&:close)
         @commands = @events = nil
+        locked do
+          Base.log(3, "(redis #{Process.pid}) #{@waiting.size} commands still wait for Redis: they are lost.") if @waiting.any?
+          @waiting.clear
+          lose_unanswered
+          @phase = :away
+          @confirmed.clear
+        end
+      end
+
+      # @api private
+      def busy?
+        @lock.synchronize { @commands&.up? && (@waiting.any? || @unanswered.any?) }
       end
 
       # A worker asks.
@@ -227,8 +259,10 @@ module Iodine
       # @api private
       def command_replied(raw)
         locked do
-          _, reply_to, = @unanswered.shift
+          bytes, reply_to, = @unanswered.shift
+          @sent -= bytes.to_s.bytesize
           answer(reply_to, raw)
+          flush
           step
         end
       end
@@ -254,14 +288,20 @@ module Iodine
       # @return [Hash] for {Iodine.connect}
       # @api private
       def connection_settings
-        { **@address.settings, ping: @ping, connect_timeout: 5, tls: @address.secure? ? @tls || true : nil }
+        { **@address.settings, timeout: GREETING, connect_timeout: GREETING, outlasts: true, tls: @address.secure? ? @tls || true : nil }
       end
 
-      # @return [String, nil]
+      # What is said first. That the connection is there does not mean that Redis is: it has to answer.
       # @api private
       def greeting
-        Base.redis_command(["AUTH", *@address.credentials]) if @address.credentials
+        commands = [["PING"]]
+        commands.unshift(["AUTH", *@address.credentials]) if @address.credentials
+        commands.map { |command| Base.redis_command(command) }.join
       end
+
+      # @return [Integer] seconds
+      # @api private
+      attr_reader :ping
 
       JOIN = "iodine-joined"
       private_constant :JOIN
@@ -340,17 +380,20 @@ module Iodine
           Base.log(2, "(redis #{Process.pid}) #{@lost} commands were lost while Redis was away.")
           @lost = 0
         end
-        until @waiting.empty?
-          entry = @waiting.shift
-          @unanswered << entry
-          @commands.write(entry.first)
-        end
+        send_entry(@waiting.shift) until @waiting.empty? || @sent > MOST_SENT
+      end
+
+      def send_entry(entry)
+        @unanswered << entry
+        @sent += entry.first.bytesize
+        @commands.write(entry.first)
       end
 
       # Whether Redis has seen them nobody knows. Sending them again might double them.
       def lose_unanswered
         lost = @unanswered
         @unanswered = []
+        @sent = 0
         lost.each { |_, reply_to,| answer(reply_to, "-ERR the connection to Redis was lost before it replied\r\n") }
         Base.log(3, "(redis #{Process.pid}) #{lost.size} commands had no reply yet.") if lost.any?
       end
@@ -402,10 +445,7 @@ module Iodine
         return true if early.empty?
 
         @waiting = held
-        early.each do |entry|
-          @unanswered << entry
-          @commands.write(entry.first)
-        end
+        early.each { |entry| send_entry(entry) }
         false
       end
 
@@ -555,8 +595,7 @@ module Iodine
           return client.close if @closed
 
           @client = client
-          greeting = @engine.greeting
-          greeting ? client.write(greeting) : ready
+          client.write(@engine.greeting)
         end
 
         def on_message(client, data)
@@ -590,13 +629,16 @@ module Iodine
         def ready
           @greeted = true
           @failures = 0
+          @client.timeout = @engine.ping
           @engine.line_up(self)
         end
 
-        # The reply to AUTH.
+        # The replies to AUTH and PING. Who may not say PING may be let in all the same.
         def greeted(client)
           reply = @replies.next_value&.first or return false
-          if reply == true
+          return greeted(client) if reply == true
+
+          if reply == "PONG" || reply.to_s.start_with?("-NOPERM")
             ready
             return true
           end

@@ -165,6 +165,7 @@ module Iodine
         Base.start_worker(slot, Limits.of_process)
         @bell = IO.for_fd(Base.notice_descriptor, autoclose: false)
         Server.worker = true
+        Engines.come_back
         # Only a master needs them again: for workers that replace others.
         Unsent.hand_over
         Tasks.hand_over(keep: false)
@@ -228,8 +229,10 @@ module Iodine
         State.fire(:start_shutdown)
         limit = now + (@failed ? LAST_BREATH : shutdown_timeout)
         drain unless @failed
+        finish_engines unless @failed
         Base.end_jobs
         end_threads([limit, now + LAST_WORDS].max)
+        Engines.leave
         State.fire(:on_finish)
         give_up if @failed
       end
@@ -252,6 +255,13 @@ module Iodine
           Base.shut_down(0.0) if insisted?
           replace_dead_threads
         end
+      end
+
+      # What was published last leaves by way of Redis, too.
+      def finish_engines
+        limit = now + RedisEngines::LAST_WORDS
+        sleep 0.005 while RedisEngines.busy? && now < limit && !insisted?
+        RedisEngines.stop
       end
 
       def end_threads(limit)

@@ -49,7 +49,7 @@ module ClusterAsking
     eventually(20, "no connection came to #{wanted}") do
       socket = web_socket("#{code}.tap { |handler| handler.define_singleton_method(:where) { |c| c.write(Process.pid.to_s) }
         opened = handler.respond_to?(:on_open) && handler.method(:on_open)
-        handler.define_singleton_method(:on_open) { |c| where(c); opened&.call(c) } }", port: of.port)
+        handler.define_singleton_method(:on_open) { |c| where(c); opened.call(c) if opened } }", port: of.port)
       next socket if socket.read_message.to_i == wanted
 
       socket.close

@@ -292,7 +292,7 @@ RSpec.describe "the handshake of WebSockets", :real_time do
   it "goes through middleware and Rack::Lint of Rack 2" do
     app = <<~RUBY
       require "rack"
-      inner = ->(env) { env["rack.upgrade"] = echo; [200, { "X-Inner" => "yes" }, []] }
+      inner = ->(env) { env["rack.upgrade"] = echo; [200, { "x-inner" => "yes" }, []] }
       Rack::Builder.new do
         use Rack::Runtime
         use Rack::Lint

@@ -98,6 +98,9 @@ pub struct RealtimeConfig {
     pub slow_consumer: SlowConsumer,
     /// How WebSockets are compressed; `None` is not at all.
     pub deflate: Option<DeflateConfig>,
+    /// Whether the connection stays when the server drains, which does not wait for it: others may have last words that go
+    /// this way.
+    pub outlasts: bool,
 }
 
 impl Default for RealtimeConfig {
@@ -108,6 +111,7 @@ impl Default for RealtimeConfig {
             max_backlog: 64 * 1024 * 1024,
             slow_consumer: SlowConsumer::default(),
             deflate: None,
+            outlasts: false,
         }
     }
 }

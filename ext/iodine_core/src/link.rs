@@ -2,8 +2,8 @@
 //! end of the stream that the other one is gone, however it died. What is said stands in [`iodine_codec::link`].
 //!
 //! A link is its reactor's alone. What is said to a process that does not listen waits, up to [`MOST_WAITING`] bytes; what is
-//! published beyond is lost for that process, which is counted and logged. What keeps the cluster itself together always
-//! waits.
+//! published beyond is lost for that process, which is counted and logged. One that has taken something lately does listen:
+//! so that a burst reaches it whole, four times as much may wait for it. What keeps the cluster itself together always waits.
 
 use crate::episode::Episode;
 use crate::log::{self, Level};
@@ -13,10 +13,14 @@ use crate::sys::Fd;
 use iodine_codec::link::{Frame, FrameDecoder, Garbled};
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Bytes that may wait for the other side before messages to it are dropped.
 pub const MOST_WAITING: u64 = 64 * 1024 * 1024;
+/// The same for one that takes what it is sent, only not as quickly.
+const MOST_IN_BURSTS: u64 = 4 * MOST_WAITING;
+/// A process that takes nothing for so long does not listen.
+const DEAF_AFTER: Duration = Duration::from_secs(1);
 
 /// One end of a link.
 #[derive(Debug)]
@@ -24,6 +28,8 @@ pub struct Link {
     stream: Stream,
     decoder: FrameDecoder,
     outbox: Outbox,
+    /// When something began to wait, or when the other side has last taken some of it.
+    taken: Instant,
     /// Messages are being lost.
     losing: Episode,
     lost: u64,
@@ -52,6 +58,7 @@ impl Link {
             stream: Stream::new(fd),
             decoder: FrameDecoder::default(),
             outbox: Outbox::default(),
+            taken: Instant::now(),
             losing: Episode::new(),
             lost: 0,
         }
@@ -59,12 +66,13 @@ impl Link {
 
     /// Says something that must not be lost. [`Link::flush`] sends it.
     pub fn say(&mut self, frame: &Frame<'_>) {
+        self.note_begin();
         self.outbox.extend(64, |out| frame.encode(out));
     }
 
     /// Says something that was published: a whole frame, which other links may share. It is dropped while too much waits.
     pub fn relay(&mut self, frame: &Arc<[u8]>, now: Instant) {
-        if !self.outbox.is_empty() && self.outbox.pending() + frame.len() as u64 > MOST_WAITING {
+        if !self.has_room(frame.len(), now) {
             self.lost += 1;
             if self.losing.begins(now) {
                 let waiting = MOST_WAITING >> 20;
@@ -84,12 +92,36 @@ impl Link {
                 &format!("a process of the cluster listens again; {lost} messages to it were lost"),
             );
         }
+        self.note_begin();
         self.outbox.push(Piece::Shared(frame.clone()));
+    }
+
+    /// Whether so many bytes more may wait. Alone, anything may.
+    fn has_room(&mut self, length: usize, now: Instant) -> bool {
+        let fits = |outbox: &Outbox, most| outbox.is_empty() || outbox.pending() + length as u64 <= most;
+        if fits(&self.outbox, MOST_WAITING) {
+            return true;
+        }
+        // All this may have gathered in one turn. If the other side is gone, reading tells.
+        self.flush();
+        let listens = now.saturating_duration_since(self.taken) < DEAF_AFTER;
+        fits(&self.outbox, if listens { MOST_IN_BURSTS } else { MOST_WAITING })
+    }
+
+    fn note_begin(&mut self) {
+        if self.outbox.is_empty() {
+            self.taken = Instant::now();
+        }
     }
 
     /// Sends what waits, as far as the other side takes it. False when it is gone.
     pub fn flush(&mut self) -> bool {
-        self.outbox.write_to(&self.stream) != Moved::Broken
+        let before = self.outbox.pending();
+        let moved = self.outbox.write_to(&self.stream);
+        if self.outbox.pending() < before {
+            self.taken = Instant::now();
+        }
+        moved != Moved::Broken
     }
 
     /// Whether something waits to be sent.
@@ -164,8 +196,19 @@ mod tests {
         }
         .to_vec()
         .into();
+        // A burst waits.
         for _ in 0..80 {
             master.relay(&frame, Instant::now());
+        }
+        assert_eq!(master.lost, 0);
+        while master.has_unsent() {
+            hear(&mut worker);
+            assert!(master.flush());
+        }
+        hear(&mut worker);
+        let later = Instant::now() + DEAF_AFTER * 2;
+        for _ in 0..80 {
+            master.relay(&frame, later);
         }
         master.say(&Frame::Stop);
         assert!(master.flush() && master.has_unsent());

@@ -66,6 +66,7 @@ pub fn realtime_config(ruby: &Ruby, options: RHash) -> Result<RealtimeConfig, Er
             Some(false) | None => SlowConsumer::Close,
         },
         deflate: deflate(ruby, options)?,
+        outlasts: option(ruby, options, "outlasts")?.unwrap_or(false),
     })
 }
 

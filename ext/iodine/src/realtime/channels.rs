@@ -36,6 +36,7 @@ pub fn init(ruby: &Ruby) -> Result<(), Error> {
     let base: RModule = ruby.define_module("Iodine")?.define_module("Base")?;
     base.define_singleton_method("watch_channels", function!(watch, 1))?;
     base.define_singleton_method("channels", function!(channels, 0))?;
+    base.define_singleton_method("channel_changes?", function!(has_changes, 0))?;
     base.define_singleton_method("take_channel_change", function!(take_change, 0))
 }
 
@@ -127,6 +128,11 @@ fn channels(ruby: &Ruby) -> Result<RArray, Error> {
         list.push((binary(ruby, &name), pattern))?;
     }
     Ok(list)
+}
+
+/// `channel_changes?`: whether `take_channel_change` has something.
+fn has_changes() -> bool {
+    !lock().changes.is_empty()
 }
 
 /// `take_channel_change`: `[name, pattern, heard]`, or nil.

@@ -291,7 +291,8 @@ impl Reactor {
             self.handle.notices().wake();
         }
         // Only now: what the last connections lead to is in the queue.
-        if self.phase == Phase::Draining && self.conns.is_empty() {
+        let outlasts = |(_, conn): (usize, &Conn)| conn.shared().service().realtime.outlasts;
+        if self.phase == Phase::Draining && self.conns.iter().all(outlasts) {
             self.phase = Phase::Drained;
             let notice = if self.cut_off { Notice::DrainTimedOut } else { Notice::Drained };
             self.handle.notices().post(notice);

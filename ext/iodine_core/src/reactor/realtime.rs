@@ -244,6 +244,9 @@ impl Reactor {
         let now = self.now;
         let Some(conn) = self.conn(id).filter(|conn| conn.realtime.is_some()) else { return false };
         let shared = conn.shared().clone();
+        if shared.service().realtime.outlasts {
+            return true;
+        }
         // From here on it has less time to read.
         conn.blocked = conn.blocked.map(|(_, delivered)| (now, delivered));
         self.watch(id);
