@@ -18,8 +18,13 @@ module Iodine
       LAST_WORDS = 1
 
       @list = []
-      @blocks = {}
       @last_id = 0
+      # In a worker, for each engine: the blocks that wait for a reply, by the names of these, in the order of the commands; and
+      # the replies that have come.
+      @blocks = Hash.new { |blocks, place| blocks[place] = {} }
+      @replies = {}
+      @answering = {}
+      @unasked = []
 
       class << self
         # @return [Integer] the engine's place
@@ -57,8 +62,16 @@ module Iodine
         # In a worker: asks the root's engine. The block gets the reply.
         def ask(place, bytes, block)
           id = block ? next_id : 0
-          @blocks[id] = block if block
-          Base.ask_root(place, id, bytes)
+          @blocks[place][id] = block if block
+          # There is nobody to ask before the worker serves.
+          Base.ask_root(place, id, bytes) || @unasked << [place, id, bytes]
+        end
+
+        # In a worker that begins to serve.
+        def ask_at_last
+          unasked = @unasked
+          @unasked = []
+          unasked.each { |question| Base.ask_root(*question) }
         end
 
         # In the root: what a worker asks.
@@ -66,15 +79,29 @@ module Iodine
           @list[place]&.asked(slot, id, bytes)
         end
 
-        # In a worker: the root's reply.
+        # In a worker: the root's reply. Several threads may come with one each, in any order: blocks are called in the order of
+        # the commands, by one thread at a time.
         def replied(id, bytes)
-          block = @blocks.delete(id) or return
-          replies = Replies.new
-          replies.feed(bytes)
-          block.call(replies.next_value&.first)
+          place, = @blocks.find { |_, blocks| blocks.key?(id) }
+          return unless place
+
+          @replies[id] = bytes
+          call_next_block(place) until @answering[place] || !@replies.key?(@blocks[place].first&.first)
         end
 
         private
+
+        def call_next_block(place)
+          @answering[place] = true
+          id, block = @blocks[place].shift
+          replies = Replies.new
+          replies.feed(@replies.delete(id))
+          block.call(replies.next_value&.first)
+        rescue StandardError, ScriptError => error
+          Base.report(error)
+        ensure
+          @answering[place] = false
+        end
 
         # No reply to a worker that is dead is for the one in its place.
         def next_id
@@ -409,7 +436,11 @@ module Iodine
       def command_parts(parts)
         raise ArgumentError, "a command is required." if parts.empty?
 
-        words = parts.flat_map.with_index { |part, index| parts.one? && index.zero? ? part.to_s.split : [word(part)] }
+        words = parts.map { |part| word(part) }
+        words = words.first.split if words.one?
+        # Redis would not reply to nothing at all, and all behind it would be out of step.
+        raise ArgumentError, "a command is required." if words.empty?
+
         named = [words.first.to_s.upcase, words.first(2).join(" ").upcase]
         forbidden = (FORBIDDEN & named).first or return words
         raise ArgumentError, "#{forbidden} would end the use of the connection; Iodine.subscribe subscribes."
@@ -488,7 +519,7 @@ module Iodine
       # @api private
       class Address
         URL = %r{\A(?:(?<scheme>[a-z]+)://)?(?:(?<user>[^:@/]*)(?::(?<password>[^@/]*))?@)?
-                 (?:\[(?<ipv6>[^\]]+)\]|(?<host>[^:/?\#]*))(?::(?<port>\d*))?(?<path>/[^?\#]*)?\z}xi
+                 (?:\[(?<ipv6>[^\]]+)\]|(?<host>[^:/?\#\s]*))(?::(?<port>\d*))?(?<path>/(?!/)[^?\#]*)?\z}xi
         LONGEST = 4096
         USUAL_PORT = 6379
 
@@ -502,6 +533,7 @@ module Iodine
           @parts = URL.match(url) or refuse(url, "it can not be understood")
           @scheme = (@parts[:scheme] || "redis").downcase
           refuse(url, "its scheme is none of redis, rediss and unix") unless %w[redis rediss unix].include?(@scheme)
+          refuse(url, "its port is none") unless @parts[:port].to_s.empty? || (1..65_535).cover?(@parts[:port].to_i)
           check_path(url)
           @credentials = [unescape(@parts[:user]), unescape(@parts[:password])].reject { |part| part.to_s.empty? }
           @credentials = nil if @credentials.empty?

@@ -168,6 +168,7 @@ module Iodine
         Engines.come_back
         # Only a master needs them again: for workers that replace others.
         Unsent.hand_over
+        RedisEngines.ask_at_last if slot
         Tasks.hand_over(keep: false)
         Connecting.hand_over
         @thread_count.times { @threads << app_thread }
