@@ -91,9 +91,10 @@ RSpec.describe "the iodine command" do
       expect(settings("-b", "/tmp/x.sock", "-p", "0").last).to eq("")
     end
 
-    it "warn about what this version does not do, unless told to be quiet" do
-      redis = { "IODINE_REDIS_URL" => "redis://localhost" }
-      expect(settings(env: redis).last).to include("IODINE_REDIS_URL")
+    it "take the Redis server from the variable, unless a flag names one, and say so, unless told to be quiet" do
+      redis = { "IODINE_REDIS_URL" => "redis://one.test" }
+      expect(settings(env: redis).last).to eq("INFO: Initializing Redis engine for address: one.test:6379\n")
+      expect(settings("-r", "redis://two.test:1", env: redis).last).to eq("INFO: Initializing Redis engine for address: two.test:1\n")
       expect(settings("-V", "1", env: redis).last).to eq("")
     end
 
@@ -165,7 +166,7 @@ RSpec.describe "the iodine command" do
       %w[-w 600] => "-workers 600: requsted worker process count is out of range.",
       %w[-tls] => "TLS is not available in this version yet (-tls was given)",
       %w[-key k.pem] => "TLS is not available in this version yet (-tls-key was given)",
-      %w[-r redis://localhost] => "Redis is not available in this version yet (-redis was given)",
+      %w[-r redis://localhost/1] => 'the Redis URL "redis://localhost/1" can not be used: it names a database, 1, but pub/sub knows none; leave it out.',
       %w[-pid .] => "-pid .: pid filename shold point to a valid file name (not a folder)!"
     }.each do |words, reason|
       it "#{words.join(" ")}: the reason on stderr, status 2" do
