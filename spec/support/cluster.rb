@@ -13,7 +13,7 @@ module ClusterAsking
 
     # Says what it hears, and where: "root", or the pid of the worker.
     def hears(channel, as: channel, **options)
-      Iodine.subscribe(channel, **options) { |name, message| say(as, *(name unless as == channel), message, "in", where) }
+      Iodine.subscribe(channel, **options) { |name, message| say(as, *(name unless as == name), message, "in", where) }
     end
 
     def where = Iodine.master? ? "root" : Process.pid
