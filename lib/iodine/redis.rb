@@ -437,11 +437,12 @@ module Iodine
         raise ArgumentError, "a command is required." if parts.empty?
 
         words = parts.map { |part| word(part) }
-        words = words.first.split if words.one?
+        words = words.first.b.split if words.one?
         # Redis would not reply to nothing at all, and all behind it would be out of step.
         raise ArgumentError, "a command is required." if words.empty?
 
-        named = [words.first.to_s.upcase, words.first(2).join(" ").upcase]
+        first, second = words.first(2).map { |text| text.b.upcase }
+        named = [first, "#{first} #{second}"]
         forbidden = (FORBIDDEN & named).first or return words
         raise ArgumentError, "#{forbidden} would end the use of the connection; Iodine.subscribe subscribes."
       end

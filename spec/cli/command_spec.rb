@@ -91,11 +91,11 @@ RSpec.describe "the iodine command" do
       expect(settings("-b", "/tmp/x.sock", "-p", "0").last).to eq("")
     end
 
-    it "take the Redis server from the variable, unless a flag names one, and say so, unless told to be quiet" do
-      redis = { "IODINE_REDIS_URL" => "redis://one.test" }
-      expect(settings(env: redis).last).to eq("INFO: Initializing Redis engine for address: one.test:6379\n")
-      expect(settings("-r", "redis://two.test:1", env: redis).last).to eq("INFO: Initializing Redis engine for address: two.test:1\n")
+    it "have the variable's Redis, or another one" do
+      redis = { "IODINE_REDIS_URL" => "redis://localhost:7000" }
+      expect(settings(env: redis).last).to eq("INFO: Initializing Redis engine for address: localhost:7000\n")
       expect(settings("-V", "1", env: redis).last).to eq("")
+      expect(settings("-r", "redis://localhost:7001", env: redis).last).to eq("INFO: Initializing Redis engine for address: localhost:7001\n")
     end
 
     it "ignore a verbosity out of range, and say so" do
@@ -167,6 +167,8 @@ RSpec.describe "the iodine command" do
       %w[-tls] => "TLS is not available in this version yet (-tls was given)",
       %w[-key k.pem] => "TLS is not available in this version yet (-tls-key was given)",
       %w[-r redis://localhost/1] => 'the Redis URL "redis://localhost/1" can not be used: it names a database, 1, but pub/sub knows none; leave it out.',
+      %w[-r http://localhost] => 'the Redis URL "http://localhost" can not be used: its scheme is none of redis, rediss and unix.',
+      %w[-rp 5x] => '-redis-ping needs a whole number, not "5x"',
       %w[-pid .] => "-pid .: pid filename shold point to a valid file name (not a folder)!"
     }.each do |words, reason|
       it "#{words.join(" ")}: the reason on stderr, status 2" do

@@ -2,7 +2,8 @@
 
 # WebSockets by raw frames, so that a spec decides about each of their bits, and a client that takes no breach of RFC 6455.
 
-require "digest"
+# At once: digests load themselves when they are first used, which two threads must not do at the same time.
+require "digest/sha1"
 require "zlib"
 
 # A frame as it came over the wire; a String payload, inflated if it was compressed.
