@@ -105,7 +105,12 @@ module Iodine
     # @api private
     module Engines
       @default = Iodine::PubSub::CLUSTER
+      # Those to be told of changes, and those of them whose turn has come.
+      @wanted = []
       @attached = []
+      # Engines that are to be told of all there is, by number, and whether they are attached by that.
+      @turns = {}
+      @last_turn = 0
       @telling = false
 
       class << self
@@ -119,28 +124,28 @@ module Iodine
 
         def attach(engine)
           # They carry messages to all who listen anyway.
-          return engine if engine.is_a?(Iodine::PubSub::Scope) || @attached.include?(engine)
+          return engine if engine.is_a?(Iodine::PubSub::Scope) || @wanted.include?(engine)
 
-          @attached += [engine]
+          @wanted += [engine]
           Base.watch_channels(true)
-          reset(engine)
+          queue(engine, true)
         end
 
         def detach(engine)
+          @wanted -= [engine]
           @attached -= [engine]
-          Base.watch_channels(false) if @attached.empty?
+          Base.watch_channels(false) if @wanted.empty?
           engine
         end
 
         def reset(engine)
-          Base.channels.each { |name, pattern| call(engine, :subscribe, name, pattern || nil) }
-          engine
+          queue(engine, false)
         end
 
-        # Tells the attached engines of what has changed: in order, by one thread at a time. Whoever comes meanwhile leaves it to
-        # that one, an engine that subscribes included.
+        # Tells engines of what there is, and of what has changed: in order, by one thread at a time. Whoever comes meanwhile
+        # leaves it to that one, an engine that subscribes included.
         def tell
-          until @telling || @attached.empty? || !Base.channel_changes?
+          until @telling || !Base.channel_changes?
             @telling = true
             begin
               tell_changes
@@ -171,10 +176,28 @@ module Iodine
 
         private
 
+        def queue(engine, attached)
+          @turns[@last_turn += 1] = [engine, attached]
+          Base.queue_channels(@last_turn)
+          tell
+          engine
+        end
+
         def tell_changes
-          while (name, pattern, heard = Base.take_channel_change)
-            @attached.each { |engine| call(engine, heard ? :subscribe : :unsubscribe, name.dup, pattern || nil) }
+          while (name, pattern, heard, turn = Base.take_channel_change)
+            next take_turn(turn, heard) if name.nil?
+
+            engines = turn ? [@turns[turn]&.first].compact : @attached
+            engines.each { |engine| call(engine, heard ? :subscribe : :unsubscribe, name.dup, pattern || nil) }
           end
+        end
+
+        def take_turn(turn, over)
+          engine, attached = over ? @turns.delete(turn) : @turns[turn]
+          return if over || !attached
+
+          # It may have been detached while it waited.
+          @wanted.include?(engine) ? @attached |= [engine] : @turns.delete(turn)
         end
 
         def call(engine, method, *args)

@@ -183,6 +183,8 @@ RSpec.describe "engines", :real_time do
         nil
       RUBY
       code = "on(on_open: ->(c) { 20.times { c.subscribe('churn' + rand(40).to_s, match: [:redis, nil].sample) }; c.write('ready') })"
+      # Some that come and go while all this happens have to know the same in the end.
+      value_of("$others = Array.new(4) { Counter.new }; $going = true; Thread.new { $others.cycle { |e| break unless $going; Iodine::PubSub.attach(e); sleep 0.002; Iodine::PubSub.detach(e) } }; nil")
       clients = Array.new(8) do |number|
         Thread.new do
           25.times do
@@ -197,6 +199,8 @@ RSpec.describe "engines", :real_time do
       clients.each(&:join)
       eventually { value_of("$engine.left").empty? }
       expect(value_of("$engine.wrong.first(5)")).to eq([])
+      value_of("$going = false; $late = Counter.new; Iodine::PubSub.attach($late); Iodine::PubSub.detach($late); nil")
+      expect(value_of("$late.left")).to eq({})
     end
   end
 

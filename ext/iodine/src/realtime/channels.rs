@@ -24,11 +24,14 @@ struct Channels {
     changes: VecDeque<Change>,
 }
 
-/// The first has come to a channel, or the last has left.
-struct Change {
-    name: Arc<[u8]>,
-    pattern: bool,
-    heard: bool,
+/// Something to tell engines.
+enum Change {
+    /// The first has come to a channel, or the last has left.
+    Heard { name: Arc<[u8]>, pattern: bool, heard: bool },
+    /// To the engine that goes by this number alone: a channel that there is.
+    There { engine: u64, name: Arc<[u8]>, pattern: bool },
+    /// That engine will be told of all there is; with `end`, it has been.
+    Turn { engine: u64, end: bool },
 }
 
 /// Defines the primitives.
@@ -36,6 +39,7 @@ pub fn init(ruby: &Ruby) -> Result<(), Error> {
     let base: RModule = ruby.define_module("Iodine")?.define_module("Base")?;
     base.define_singleton_method("watch_channels", function!(watch, 1))?;
     base.define_singleton_method("channels", function!(channels, 0))?;
+    base.define_singleton_method("queue_channels", function!(queue, 1))?;
     base.define_singleton_method("channel_changes?", function!(has_changes, 0))?;
     base.define_singleton_method("take_channel_change", function!(take_change, 0))
 }
@@ -79,7 +83,7 @@ fn note(name: &Arc<[u8]>, pattern: bool, joins: bool, tell_root: bool) {
         return;
     }
     if WATCHED.load(Relaxed) {
-        channels.changes.push_back(Change { name: name.clone(), pattern, heard: joins });
+        channels.changes.push_back(Change::Heard { name: name.clone(), pattern, heard: joins });
     }
     drop(channels);
     if let (true, Some(handle)) = (tell_root, process::handle()) {
@@ -115,9 +119,17 @@ fn tell_engines() {
 /// `watch_channels(watched)`: whether changes are to be kept for `take_channel_change`.
 fn watch(watched: bool) {
     WATCHED.store(watched, Relaxed);
-    if !watched {
-        lock().changes.clear();
-    }
+}
+
+/// `queue_channels(number)`: the engine of that number is to be told of all channels there are, between the changes before
+/// this and those behind it.
+fn queue(engine: u64) {
+    let mut channels = lock();
+    let Channels { heard, changes } = &mut *channels;
+    changes.push_back(Change::Turn { engine, end: false });
+    let there = heard.keys().map(|(pattern, name)| (*pattern, name.clone()));
+    changes.extend(there.map(|(pattern, name)| Change::There { engine, name, pattern }));
+    changes.push_back(Change::Turn { engine, end: true });
 }
 
 /// `channels`: `[name, pattern]` of all that are heard; patterns last.
@@ -135,10 +147,18 @@ fn has_changes() -> bool {
     !lock().changes.is_empty()
 }
 
-/// `take_channel_change`: `[name, pattern, heard]`, or nil.
-fn take_change(ruby: &Ruby) -> Option<(RString, bool, bool)> {
-    let Change { name, pattern, heard } = lock().changes.pop_front()?;
-    Some((binary(ruby, &name), pattern, heard))
+/// What `take_channel_change` gives; see there.
+type Told = (Option<RString>, bool, bool, Option<u64>);
+
+/// `take_channel_change`: `[name, pattern, heard, nil]` for all attached engines, `[name, pattern, true, number]` for one, or
+/// `[nil, false, end, number]` for its turn; nil when there is nothing.
+fn take_change(ruby: &Ruby) -> Option<Told> {
+    let change = lock().changes.pop_front()?;
+    Some(match change {
+        Change::Heard { name, pattern, heard } => (Some(binary(ruby, &name)), pattern, heard, None),
+        Change::There { engine, name, pattern } => (Some(binary(ruby, &name)), pattern, true, Some(engine)),
+        Change::Turn { engine, end } => (None, false, end, Some(engine)),
+    })
 }
 
 fn binary(ruby: &Ruby, bytes: &[u8]) -> RString {
