@@ -2,11 +2,13 @@
 
 # Every example is served by the command, answers, and ends in peace.
 
+require_relative "support/redis_server"
+
 RSpec.describe "examples/" do
   root = File.expand_path("..", __dir__)
   free_port = -> { TCPServer.open("127.0.0.1", 0) { |server| server.addr[1] } }
 
-  greetings = { "hello.ru" => "Hello", "chat.ru" => "<title>Chat</title>" }
+  greetings = { "hello.ru" => "Hello", "chat.ru" => "<title>Chat</title>", "redis.ru" => "Listen by EventSource" }
 
   Dir.glob("*.ru", base: "#{root}/examples").sort.each do |name|
     it "serves #{name}" do
@@ -18,6 +20,31 @@ RSpec.describe "examples/" do
 
       server.signal(:TERM)
       expect(server.wait).to be_success
+    end
+  end
+
+  describe "redis.ru" do
+    include WithRedis
+
+    it "joins servers" do
+      redis = start_redis
+      servers = Array.new(2) do
+        arguments = ["-b", "127.0.0.1", "-p", free_port.call.to_s, "-t", "1", "-w", "1", "-r", redis.url, "#{root}/examples/redis.ru"]
+        start_script("ARGV.replace(#{arguments}); load(#{"#{root}/exe/iodine".dump})").wait_until_ready
+      end
+      listeners = servers.map do |server|
+        server.wait_for_log(/connection established/, times: 2)
+        RawClient.open(server.port).write("GET / HTTP/1.1\r\nHost: h\r\nAccept: text/event-stream\r\n\r\n")
+      end
+      listeners.each { |listener| expect(listener.read_response(head: true).status).to eq(200) }
+      eventually { redis.call("PUBSUB", "NUMSUB", "news") == ["news", 2] }
+      RawClient.open(servers.first.port) do |client|
+        answer = client.write("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello").read_response
+        expect(answer.status).to eq(202)
+      end
+      redis.call("PUBLISH", "news", "elsewhere")
+      text = "data: hello\r\n\r\ndata: elsewhere\r\n\r\n"
+      listeners.each { |listener| expect(listener.read_exactly(text.bytesize)).to eq(text) }
     end
   end
 end

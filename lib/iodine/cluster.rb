@@ -30,6 +30,8 @@ module Iodine
         @young_deaths = 0
         @spawn_at = nil
         @restarts = 0
+        # Whether the connections of the master itself are closed.
+        @drained = false
       end
 
       def run
@@ -80,6 +82,7 @@ module Iodine
         while (name, slot = Base.take_notice)
           raise "the server can not go on: its poller has failed" if name == :failed
 
+          @drained = true if %i[drained drain_timed_out].include?(name)
           worker = @workers.find { |candidate| candidate.slot == slot }
           next unless worker
 
@@ -108,6 +111,8 @@ module Iodine
       # In the new process, which ends with this: what the caller of `start` does next is the root's business.
       def become_worker(slot)
         ForkGuard.worker_done
+        Base.leave_master
+        Connecting.forget
         @server.run_worker(slot)
       rescue StandardError, ScriptError => error
         Base.report(error)
@@ -205,9 +210,20 @@ module Iodine
           signal_workers(:KILL) if now > deadline || @server.insisted?
           wait(REAP_EVERY) unless @workers.empty?
         end
+        close_clients(deadline)
         finish_engines
         Engines.leave
         State.fire(:on_finish)
+      end
+
+      # The master's own clients go last: workers publish up to their last moment.
+      def close_clients(deadline)
+        Base.shut_down(@server.insisted? ? 0.0 : [deadline - now, 0.0].max)
+        until @drained
+          wait(REAP_EVERY)
+          Base.shut_down(0.0) if now > deadline || @server.insisted?
+        end
+        nil while Base.run_waiting_jobs && now < deadline && !@server.insisted?
       end
 
       # What was published last leaves by way of Redis, too.

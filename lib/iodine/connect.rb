@@ -9,8 +9,8 @@ module Iodine
     # @api private
     class Destination
       URL = %r{\A(?:(?<scheme>[a-z][a-z0-9+.-]*)://)?(?:[^/?\#@]*@)?(?<authority>[^/?\#]*)(?<path>[^\#]*)}i
-      USUAL_PORTS = { "ws" => 80, "http" => 80, "wss" => 443, "https" => 443 }.freeze
-      SECURE = %w[wss https tls ssl].freeze
+      USUAL_PORTS = { "ws" => 80, "wss" => 443 }.freeze
+      SECURE = %w[wss tls ssl].freeze
 
       # @return [String] what the request asks for
       attr_reader :path
@@ -24,12 +24,15 @@ module Iodine
       def initialize(settings)
         @service = settings[:service].to_s.downcase
         settings[:url].is_a?(String) ? read_url(settings[:url]) : read_address(settings)
+        # WebSockets would be the wrong thing to speak to whoever is asked for a page.
+        raise "HTTP client connections aren't supported yet." if @service.start_with?("h")
+
         @path = settings[:path].to_s unless settings[:path].nil?
         @path = "/#{@path}" unless @path&.start_with?("/")
       end
 
       def websocket?
-        @service.start_with?("w", "h")
+        @service.start_with?("w")
       end
 
       def secure?
@@ -74,7 +77,7 @@ module Iodine
       end
 
       def read_address(settings)
-        address = settings[:address].to_s
+        address = (settings[:address] || DEFAULT_SETTINGS[:address]).to_s
         port = settings[:port]
         return @socket = address if address.include?("/") && [nil, "", "0", 0].include?(port)
 
@@ -103,7 +106,7 @@ module Iodine
               password: :tls_password }.freeze
 
       # What {Limits} knows, of the keywords.
-      CHECKED = %i[ping timeout connect_timeout max_msg max_backlog].freeze
+      CHECKED = %i[ping timeout max_msg max_backlog].freeze
 
       @waiting = []
 
@@ -117,6 +120,7 @@ module Iodine
           raise ArgumentError, "a :handler is required." if handler.nil?
 
           Limits.check(settings, CHECKED)
+          check_limit(settings[:connect_timeout])
           place = Destination.new(settings)
           run(:connect, handler, place.targets, options(settings, place))
         end
@@ -127,13 +131,14 @@ module Iodine
 
           # A copy: the caller may close its own.
           copy = IO.for_fd(fd, autoclose: false).dup
+          # Nothing ever happens to a file that could be waited for.
+          raise IOError, "invalid fd." if copy.stat.file? || copy.stat.directory?
+
           return handler if Base.attach(copy.fileno, handler).tap { |attached| copy.close if attached }
 
           @waiting << -> { Base.attach(copy.fileno, handler).tap { copy.close } }
           handler
-        rescue SystemCallError, ArgumentError => error
-          raise if error.message.start_with?("A callback")
-
+        rescue SystemCallError, RangeError
           raise IOError, "invalid fd."
         end
 
@@ -162,12 +167,18 @@ module Iodine
           { **realtime, **times(settings, place), **tls(settings[:tls], place), **request(settings, place) }
         end
 
+        def check_limit(seconds)
+          return if seconds.nil? || Limits.positive(seconds)
+
+          raise ArgumentError, "connect_timeout must be a number of seconds, more than 0, not #{seconds.inspect}"
+        end
+
         # The ping of a raw client is the limit for its making, too, as in 0.7.
         def times(settings, place)
           ping, timeout, limit = settings.values_at(:ping, :timeout, :connect_timeout)
           return { timeout: (ping || DEFAULT_SETTINGS[:ping] || 40).to_f, connect_timeout: limit&.to_f } if place.websocket?
 
-          { timeout: (timeout || ping)&.to_f, connect_timeout: (Limits.positive(limit) || Limits.positive(ping))&.to_f }
+          { timeout: (timeout || ping)&.to_f, connect_timeout: (limit || Limits.positive(ping))&.to_f }
         end
 
         def tls(given, place)
@@ -198,7 +209,15 @@ module Iodine
         def cookie_line(cookies)
           return [] if cookies.nil? || cookies.empty?
 
-          [["cookie", cookies.map { |name, value| "#{name}=#{value}" }.join("; ")]]
+          [["cookie", cookies.map { |name, value| cookie(name.to_s, value.to_s) }.join("; ")]]
+        end
+
+        # One that would be several, or another one, for the server is refused; control bytes are, as in any header.
+        def cookie(name, value)
+          raise ArgumentError, "a cookie can not be named #{name.inspect}" if name.empty? || name.match?(/[=;,\s]/)
+          raise ArgumentError, "the cookie #{name} can not be #{value.inspect}" if value.include?(";")
+
+          "#{name}=#{value}"
         end
       end
     end

@@ -17,7 +17,7 @@ module Iodine
       # Every setting that `listen` and DEFAULT_SETTINGS know, and its unit.
       ALL = {
         timeout: :seconds, head_timeout: :seconds, body_timeout: :seconds, write_timeout: :seconds,
-        linger_timeout: :seconds, queue_timeout: :seconds, connect_timeout: :seconds, shutdown_timeout: :seconds, ping: :seconds,
+        linger_timeout: :seconds, queue_timeout: :seconds, shutdown_timeout: :seconds, ping: :seconds,
         max_line: :kib, max_headers: :kib, max_header_count: :count, max_body: :mib, body_memory: :kib, max_msg: :kib,
         max_backlog: :mib, max_queue: :count, max_jobs: :count, max_clients: :count, reserved_descriptors: :count
       }.freeze

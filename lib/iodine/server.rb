@@ -13,6 +13,8 @@ module Iodine
     class Server
       # Seconds for an app thread to die once it has been killed.
       LAST_BREATH = 1
+      # Seconds for the callbacks of connections that were closed because time was up.
+      LAST_WORDS = 0.5
 
       class << self
         # The server that runs in this process, if any.
@@ -89,7 +91,6 @@ module Iodine
         @exit_signals = 0
         @cluster = nil
         Server.child = Server.worker = true
-        Base.leave_master
         Unsent.inherit
         State.fire(:after_fork)
         State.fire(:enter_child)
@@ -165,10 +166,11 @@ module Iodine
         @bell = IO.for_fd(Base.notice_descriptor, autoclose: false)
         Server.worker = true
         Engines.come_back
+        # Only a master needs them again: for workers that replace others.
         Unsent.hand_over
         RedisEngines.ask_at_last if slot
-        Tasks.hand_over(keep: !slot.nil?)
-        slot ? Connecting.forget : Connecting.hand_over
+        Tasks.hand_over(keep: false)
+        Connecting.hand_over
         @thread_count.times { @threads << app_thread }
         Base.expect_threads(@thread_count)
         Base.say_ready
@@ -230,7 +232,7 @@ module Iodine
         drain unless @failed
         finish_engines unless @failed
         Base.end_jobs
-        end_threads(limit)
+        end_threads([limit, now + LAST_WORDS].max)
         Engines.leave
         State.fire(:on_finish)
         give_up if @failed

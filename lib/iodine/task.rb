@@ -25,6 +25,14 @@ module Iodine
           schedule([:add_timer, block, milliseconds, times])
         end
 
+        # @return [Boolean] whether there was a timer with this block, here or in the reactor
+        def cancel(block)
+          raise TypeError, "wrong argument type #{block.class} (expected Proc)" unless block.is_a?(Proc)
+
+          waited = @waiting.reject! { |name, waiting| name == :add_timer && waiting.equal?(block) }
+          Base.cancel_timers(block) || !waited.nil?
+        end
+
         def when_idle(block)
           @idle << block
           Base.want_idle
@@ -124,6 +132,21 @@ module Iodine
       return nil
     end
     Base::Tasks.every(milliseconds, times.zero? ? nil : times, block)
+  end
+
+  # Cancels all timers of this process with this block, set by {run_after} or {run_every}: from here on it is not called by
+  # them any more. May be called from any thread, also from the block itself, and before {start}.
+  #
+  # @example
+  #   timer = Iodine.run_after(5_000) { puts "nobody came" }
+  #   Iodine.cancel(timer) # => true
+  #   Iodine.cancel(timer) # => false
+  #
+  # @param block [Proc] the very object that {run_after} or {run_every} returned
+  # @return [Boolean] whether there was one that would have run (again). For `run_after(0)`, which is {run}, there is none.
+  # @raise [TypeError] unless it is a Proc
+  def cancel(block)
+    Base::Tasks.cancel(block)
   end
 
   # Runs the block once, when the process has had something to do and then has nothing: in the root and in each worker

@@ -166,6 +166,7 @@ RSpec.describe "the iodine command" do
       %w[-w 600] => "-workers 600: requsted worker process count is out of range.",
       %w[-tls] => "TLS is not available in this version yet (-tls was given)",
       %w[-key k.pem] => "TLS is not available in this version yet (-tls-key was given)",
+      %w[-r redis://localhost/1] => 'the Redis URL "redis://localhost/1" can not be used: it names a database, 1, but pub/sub knows none; leave it out.',
       %w[-r http://localhost] => 'the Redis URL "http://localhost" can not be used: its scheme is none of redis, rediss and unix.',
       %w[-rp 5x] => '-redis-ping needs a whole number, not "5x"',
       %w[-pid .] => "-pid .: pid filename shold point to a valid file name (not a folder)!"

@@ -60,7 +60,10 @@ RSpec.describe Iodine::Base::CLI::Parser do
     "reserved-descriptors" => [:number, %w[-reserved-descriptors]],
     "max-jobs" => [:number, %w[-max-jobs]],
     "max-queue" => [:number, %w[-max-queue]],
-    "queue-timeout" => [:number, %w[-queue-timeout]]
+    "queue-timeout" => [:number, %w[-queue-timeout]],
+    "max-backlog" => [:number, %w[-max-backlog]],
+    "slow-clients" => [:text, %w[-slow-clients]],
+    "deflate" => [:switch, %w[-deflate]]
   }
 
   it "knows these options and no others" do

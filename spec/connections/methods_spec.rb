@@ -134,16 +134,20 @@ RSpec.describe "Iodine::Connection", :real_time do
       expect(Array.new(2) { socket.read_message }).to eq(%w[abc xyzmore])
     end
 
-    it "sends a large String as it was, whatever becomes of it" do
+    it "sends a large String as it was, which the application goes on using" do
       socket = web_socket(<<~RUBY)
         on(on_message: ->(c, _) {
-          s = "abc" * 1_000_000
-          c.write(s)
-          (s.frozen? ? s = nil : s.replace("x" * 3_000_000)) rescue nil
+          buffer = +"a" * 1_000_000
+          c.write(buffer)
+          buffer << "more"
+          buffer.setbyte(0, 98)
+          c.write(buffer)
+          buffer.clear
           GC.start
         })
       RUBY
-      expect(socket.text("go").read_message).to eq("abc" * 1_000_000)
+      socket.text("go")
+      expect([socket.read_message, socket.read_message]).to eq(["a" * 1_000_000, "b#{"a" * 999_999}more"])
     end
 
     it "takes what is no String by to_s, and warns" do
@@ -223,6 +227,14 @@ RSpec.describe "Iodine::Connection", :real_time do
       socket.bye(1000)
       expect(told).to eq([:closed])
       expect(socket).to be_closed_by_server
+    end
+
+    it "ends within seconds though the peer never answers it, whatever else it says", :slow do
+      socket = web_socket("on(on_message: ->(c, _) { c.close }, on_close: ->(c) { tell(:closed) })").text("x")
+      expect(socket.read_close).to eq([1000, ""])
+      talking = Thread.new { loop { socket.text("y") && sleep(0.1) } rescue nil }
+      expect(told).to eq([:closed])
+      talking.join
     end
 
     it "lets messages in that were on their way" do
@@ -308,6 +320,17 @@ RSpec.describe "Iodine::Connection", :real_time do
         expect(socket.text("x").let_go).to eq([1000, ""])
         expect(told(2)).to eq([[:same, eval(nobody), false], :closed])
       end
+    end
+
+    it "is ignored in the last on_close, and in that of a switch ends whom it puts there" do
+      socket = web_socket(<<~RUBY)
+        third = on(on_open: ->(c) { tell(:open3) }, on_close: ->(c) { tell(:close3) })
+        second = on(on_open: ->(c) { tell(:open2); c.write("switched") }, on_close: ->(c) { tell(:close2); c.handler = third; tell(c.handler.equal?(self)) })
+        on(on_message: ->(c, _) { c.handler = second }, on_close: ->(c) { tell(:close1); c.handler = third })
+      RUBY
+      expect(socket.text("x").read_message).to eq("switched")
+      socket.say_goodbye
+      expect(told(6)).to eq([:close1, :open3, :close3, :open2, :close2, true])
     end
 
     it "takes anything for a silent one, and asks for methods once" do

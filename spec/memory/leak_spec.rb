@@ -2,10 +2,10 @@
 
 # That memory, descriptors and files do not grow with what has been served. Measured from outside, on Linux.
 
-require "tmpdir"
+require_relative "../support/memory"
 
 RSpec.describe "a server that has served much", :slow, timeout: 300 do
-  before { skip "only Linux tells" unless File.exist?("/proc/self/fd") }
+  include Memory
 
   app = <<~RUBY
     ->(env) do
@@ -22,24 +22,6 @@ RSpec.describe "a server that has served much", :slow, timeout: 300 do
       end
     end
   RUBY
-
-  around do |example|
-    Dir.mktmpdir("iodine-spec-memory") do |folder|
-      @folder = folder
-      example.run
-    end
-  end
-
-  def start_server(app)
-    server = serve(app, threads: 2, env: { "TMPDIR" => @folder }, ready: false,
-                        before: "$tasks = 0; Iodine::DEFAULT_SETTINGS[:shutdown_timeout] = 2; Iodine.on_state(:on_start) { say own_port; Iodine.verbosity = 0 }")
-    @port = server.wait_for_said(/\d+/).first.to_i
-    server
-  end
-
-  def descriptors(server)
-    Dir.children("/proc/#{server.pid}/fd").size
-  end
 
   # Sends `total` of these requests on several connections, so many at a time. All answers must be of one length, so that
   # nothing but bytes has to be counted; or else they are `parsed`.
@@ -59,26 +41,6 @@ RSpec.describe "a server that has served much", :slow, timeout: 300 do
         end
       end
     end.each(&:join)
-  end
-
-  # Does something until memory has its shape, then much more of it, and expects that this leaves nothing behind: the
-  # least that is in use afterwards, when little is going on, is at most 5 % above the most before. `slack`, in
-  # MiB, allows for the blocks that allocators take at any time, and for what Ruby has not collected yet; spread over so
-  # many requests, it hides no leak.
-  def expect_level(server, little, much, slack: 3)
-    yield(little)
-    before = three_times { yield(much / 20) && server.rss }.max
-    opened = descriptors(server)
-    yield(much)
-    after = three_times { yield(much / 20) && server.rss }.min
-    # The connections of the last moment may be on their way out.
-    eventually(10, "descriptors are left: #{descriptors(server)}, were #{opened}") { descriptors(server) <= opened }
-    expect(Dir.children(@folder)).to be_empty
-    expect(after).to be <= before + [before * 0.05, slack << 20].max, "#{before} bytes became #{after}"
-  end
-
-  def three_times(&block)
-    Array.new(3, &block)
   end
 
   # Whether they are chunked depends on how busy the machine is.

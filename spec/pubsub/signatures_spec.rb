@@ -210,8 +210,8 @@ RSpec.describe "pub/sub", :real_time do
       expect([socket.read_message, socket.read_message]).to eq(%w[copied! copied!])
     end
 
-    it "comes behind what its callback wrote, to the publisher, too" do
-      socket = web_socket("on(on_open: ->(c) { c.subscribe('own') }, on_message: ->(c, m) { c.publish('own', '2'); c.write('1') })")
+    it "comes behind what its callback wrote before, to the publisher, too" do
+      socket = web_socket("on(on_open: ->(c) { c.subscribe('own') }, on_message: ->(c, m) { c.write('1'); c.publish('own', '2') })")
       5.times { expect([socket.text("x").read_message, socket.read_message]).to eq(%w[1 2]) }
     end
 

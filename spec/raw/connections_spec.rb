@@ -20,7 +20,7 @@ RSpec.shared_examples "a raw connection" do
       expect(told(name)).to eq(["on_open"])
       facts = of_client(name, "[client.protocol, client.env, client.open?, client.pending, client.timeout, client.pubsub?, " \
                               "client.handler.class.name]")
-      expect(facts).to eq([:raw, nil, true, 0, 0, true, "Recorder"])
+      expect(facts).to eq([:raw, nil, true, 0, usual_timeout, true, "Recorder"])
     end
   end
 
@@ -151,7 +151,7 @@ RSpec.shared_examples "a raw connection" do
       sent = 0
       chunk = "x" * 65_536
       # Buffers of the two sockets, what may wait to be written, and no more.
-      while peer.socket.to_io.wait_writable(0.3)
+      while peer.socket.to_io.wait_writable(0.15)
         written = peer.socket.write_nonblock(chunk, exception: false)
         break unless written.is_a?(Integer)
 
@@ -232,12 +232,20 @@ RSpec.describe "raw connections" do
     when :tcp then RawClient.open(listen_raw(handler, name: name))
     when :unix then RawClient.open_unix(listen_raw(handler, name: name, unix: socket_for(name)))
     when :tcp_client then made(PeerServer.tcp, handler, name) { |server| "url: 'tcp://127.0.0.1:#{server.port}'" }
+    when :upgraded then upgraded(handler, name)
     when :unix_client then made(PeerServer.unix(socket_for(name)), handler, name) { "url: 'unix://#{socket_for(name)}'" }
     when :tls_client
       made(TlsPeerServer.new(@identity), handler, name) do |server|
         "url: 'tls://localhost:#{server.port}', tls: { trust: #{@authority.path.inspect} }"
       end
     end
+  end
+
+  def upgraded(handler, name)
+    client = RawClient.open(server.port)
+    client.write(request_for("name = #{name.inspect}; env['upgrade.tcp'] = (#{handler}); [200, {}, []]"))
+    client.read_response(head: true)
+    client
   end
 
   def socket_for(name)
@@ -252,13 +260,16 @@ RSpec.describe "raw connections" do
     listener.close
   end
 
-  kinds = { tcp: "accepted over TCP", unix: "accepted on a Unix socket", tcp_client: "made by a client over TCP",
-            unix_client: "made by a client to a Unix socket", tls_client: "made by a client with TLS" }
+  kinds = { tcp: "accepted over TCP", unix: "accepted on a Unix socket", upgraded: "upgraded from HTTP",
+            tcp_client: "made by a client over TCP", unix_client: "made by a client to a Unix socket",
+            tls_client: "made by a client with TLS" }
 
   kinds.each do |kind, words|
     describe words do
       define_method(:open_pair) { |handler, name| open_as(kind, handler, name) }
       define_method(:tls?) { kind == :tls_client }
+      # An HTTP connection might have stayed idle for so long.
+      define_method(:usual_timeout) { kind == :upgraded ? 40 : 0 }
 
       it_behaves_like "a raw connection"
     end

@@ -63,7 +63,8 @@ module Talking
 
   # Waits until it has said that.
   def wait_until_told(name, line, times: 1)
-    server.wait_for_said("#{name} #{line}", times: times)
+    line = Regexp.escape(line) if line.is_a?(String)
+    server.wait_for_said(/#{name} #{line}/, times: times)
   end
 
   # The port, or the path, of a new raw listener whose connections get the value of `handler`, source that knows `name`.
@@ -226,5 +227,91 @@ class TestAuthority
     factory = OpenSSL::X509::ExtensionFactory.new(issuer || certificate, certificate)
     extensions.each { |extension| certificate.add_extension(factory.create_extension(*extension)) }
     certificate.sign(@key, OpenSSL::Digest.new("SHA256"))
+  end
+end
+
+# One frame of a WebSocket.
+WebSocketFrame = Struct.new(:final, :reserved, :opcode, :mask, :payload) do
+  # As a server sends it: without a mask.
+  def self.bytes(opcode, payload, mask: nil, head: 0x80)
+    length = payload.bytesize
+    bytes = [head | opcode].pack("C")
+    masked = mask ? 0x80 : 0
+    bytes << case length
+             when 0..125 then [masked | length].pack("C")
+             when 126..65_535 then [masked | 126, length].pack("Cn")
+             else [masked | 127, length].pack("CQ>")
+             end
+    return bytes << payload.b unless mask
+
+    bytes << mask << masked(payload, mask)
+  end
+
+  def self.masked(payload, mask)
+    keys = mask.bytes
+    payload.bytes.each_with_index.map { |byte, index| byte ^ keys[index % 4] }.pack("C*")
+  end
+
+  # The status code and the reason of a Close frame.
+  def close
+    [payload.unpack1("n"), payload.byteslice(2..).to_s.force_encoding("UTF-8")]
+  end
+end
+
+# The server's side of a WebSocket, in the example's hands.
+class WebSocketPeer
+  GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+
+  attr_reader :client, :line, :headers
+
+  # Reads the request.
+  def initialize(client)
+    @client = client
+    @line = client.read_line.chomp
+    @headers = []
+    until (line = client.read_line.chomp).empty?
+      name, value = line.split(": ", 2)
+      @headers << [name.downcase, value]
+    end
+  end
+
+  # The values of a header.
+  def all(name)
+    @headers.filter_map { |header, value| value if header == name }
+  end
+
+  def [](name)
+    all(name).first
+  end
+
+  def consent(*lines, key: self["sec-websocket-key"])
+    accept = OpenSSL::Digest.digest("SHA1", key + GUID)
+    "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" \
+      "Sec-WebSocket-Accept: #{[accept].pack("m0")}\r\n#{lines.map { |line| "#{line}\r\n" }.join}\r\n"
+  end
+
+  def agree(*lines, behind: "")
+    @client.write(consent(*lines).b + behind)
+    self
+  end
+
+  def send_frame(opcode, payload, **options)
+    @client.write(WebSocketFrame.bytes(opcode, payload, **options))
+    self
+  end
+
+  def read_frame
+    first, second = @client.read_exactly(2).unpack("CC")
+    length = second & 0x7f
+    length = @client.read_exactly(2).unpack1("n") if length == 126
+    length = @client.read_exactly(8).unpack1("Q>") if length == 127
+    mask = @client.read_exactly(4) if second.anybits?(0x80)
+    payload = @client.read_exactly(length)
+    payload = WebSocketFrame.masked(payload, mask) if mask
+    WebSocketFrame.new(first.anybits?(0x80), first & 0x70, first & 0x0f, mask, payload)
+  end
+
+  def close
+    @client.close
   end
 end

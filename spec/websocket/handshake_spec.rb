@@ -2,6 +2,8 @@
 
 # From a request of HTTP to a WebSocket: which requests may, what the application says to it, and what is answered.
 
+require "tmpdir"
+
 RSpec.describe "the handshake of WebSockets", :real_time do
   serve_for_all(Asking::APP, threads: 2, before: RealTime::SETUP)
 
@@ -197,6 +199,32 @@ RSpec.describe "the handshake of WebSockets", :real_time do
     expect(Array.new(4) { socket.read_message }).to eq(%w[open a b c])
   end
 
+  it "may ask for the end of HTTP in the same breath: what comes next is heard all the same" do
+    # In one packet, and a little later: the server has read the request by then, or has not.
+    [nil, 0, 0.01].each do |pause|
+      4.times do
+        request = { headers: { "Connection" => "close, Upgrade" } }
+        early = pause ? "" : WebSocketClient.frame(:text, "early")
+        web_socket("sleep 0.02; echo", more: early, **request) do |socket|
+          expect(socket.read_message).to eq("early") unless pause
+          sleep pause if pause
+          expect(socket.text("late").read_message).to eq("late")
+          expect(socket.say_goodbye).to eq([1000, ""])
+        end
+      end
+    end
+  end
+
+  it "closes behind a refusal when the client asked for that" do
+    lines = code_line("[403, text, ['no']]")
+    request = WebSocketClient.handshake(headers: { "Connection" => "close, Upgrade" }, lines: lines)
+    RawClient.open(server.port) do |client|
+      answer = client.write(request + WebSocketClient.frame(:text, "early")).read_response
+      expect([answer.status, answer.body, answer["connection"]]).to eq([403, "no", "close"])
+      expect(client).to be_closed_by_server
+    end
+  end
+
   it "hears what comes byte by byte" do
     WebSocketClient.open(server.port) do |client|
       (WebSocketClient.handshake(lines: upgrade_line("echo")) + WebSocketClient.frame(:text, "é")).each_char { |byte| client.write(byte) }
@@ -226,10 +254,45 @@ RSpec.describe "the handshake of WebSockets", :real_time do
     expect(socket.say_goodbye).to eq([1000, ""])
   end
 
+  it "may have a body, in memory, in a file or after leave to send it, which is for the application and then gone" do
+    read = "was = env['rack.input'].read.to_s.bytesize; echo(on_open: ->(c) { c.write([was, c.env['rack.input'].read.to_s].inspect) })"
+    [5, 700_000].each do |length|
+      WebSocketClient.open(server.port) do |socket|
+        socket.write(WebSocketClient.handshake(headers: { "Content-Length" => length }, lines: upgrade_line(read)) +
+                     "x" * length + WebSocketClient.frame(:text, "frame"))
+        expect([socket.read_response.status, socket.read_message, socket.read_message]).to eq([101, [length, ""].inspect, "frame"])
+      end
+    end
+    WebSocketClient.open(server.port) do |socket|
+      socket.write(WebSocketClient.handshake(headers: { "Content-Length" => "5", "Expect" => "100-continue" }, lines: upgrade_line(read)))
+      expect(socket.read_response.status).to eq(100)
+      socket.write("hello#{WebSocketClient.frame(:text, "frame")}")
+      expect([socket.read_response.status, socket.read_message, socket.read_message]).to eq([101, '[5, ""]', "frame"])
+    end
+  end
+
+  {
+    "a handler whose respond_to? raises" => "env['rack.upgrade'] = Class.new { def respond_to_missing?(*) = raise('asked') }.new; [200, {}, []]",
+    "a header that is none" => "env['rack.upgrade'] = echo; [200, { 'a' => \"b\\rc\" }, []]",
+    "headers that are no Hash" => "env['rack.upgrade'] = echo; [200, 5, []]",
+    "a status that is none" => "env['rack.upgrade'] = echo; ['abc', {}, []]"
+  }.each do |what, code|
+    it "is answered by 500 for #{what}" do
+      expect(answer_to(code).status).to eq(500)
+    end
+  end
+
+  it "is not undone by a body whose close raises" do
+    server.log_after(/RuntimeError: in close/) do
+      socket = web_socket(answer: "[200, {}, on(close: -> { raise 'in close' })]")
+      expect(socket.text("x").read_message).to eq("x")
+    end
+  end
+
   it "goes through middleware and Rack::Lint of Rack 2" do
     app = <<~RUBY
       require "rack"
-      inner = ->(env) { env["rack.upgrade"] = echo; [200, { "X-Inner" => "yes" }, []] }
+      inner = ->(env) { env["rack.upgrade"] = echo; [200, { "x-inner" => "yes" }, []] }
       Rack::Builder.new do
         use Rack::Runtime
         use Rack::Lint
@@ -245,6 +308,27 @@ RSpec.describe "the handshake of WebSockets", :real_time do
     expect(lint.log).not_to match(/Lint|Error/)
   ensure
     socket&.close
+  end
+
+  it "is an answer for those who are called behind it" do
+    socket = web_socket(<<~RUBY)
+      env["rack.after_reply"] << -> { tell(:after) }
+      env["rack.response_finished"] << ->(env, status, headers, error) { tell(status, error) }
+      on(on_open: ->(c) { c.write("open") })
+    RUBY
+    expect(socket.read_message).to eq("open")
+    answer, after = told(2)
+    expect([answer.last, after]).to eq([nil, :after])
+  end
+
+  it "goes over Unix sockets" do
+    Dir.mktmpdir do |folder|
+      serve(Asking::APP, before: RealTime::SETUP, address: "#{folder}/socket")
+      WebSocketClient.open_unix("#{folder}/socket") do |socket|
+        expect(socket.shake_hands(lines: upgrade_line("echo")).text("x" * 70_000).read_message).to eq("x" * 70_000)
+        expect(socket.say_goodbye).to eq([1000, ""])
+      end
+    end
   end
 
   it "is logged as a request that was answered by 101" do

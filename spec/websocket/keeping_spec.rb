@@ -4,14 +4,14 @@
 
 RSpec.describe "WebSockets that are kept", :real_time do
   describe "by pings" do
-    serve_for_all(Asking::APP, threads: 2, before: RealTime::SETUP, options: "ping: 0.2, timeout: 0.1")
+    serve_for_all(Asking::APP, threads: 2, before: RealTime::SETUP, options: "ping: 0.15, timeout: 0.05")
 
     it "get one after so much silence, again and again while they answer" do
       socket = web_socket("on(on_open: ->(c) { tell(c.timeout) })")
       3.times do
         started = Process.clock_gettime(Process::CLOCK_MONOTONIC)
         expect(socket.read_frame).to eq(Frame.new(:ping, true, false, ""))
-        expect(Process.clock_gettime(Process::CLOCK_MONOTONIC) - started).to be_between(0.1, 1)
+        expect(Process.clock_gettime(Process::CLOCK_MONOTONIC) - started).to be_between(0.05, 1)
         socket.frame(:pong)
       end
     end
@@ -25,7 +25,7 @@ RSpec.describe "WebSockets that are kept", :real_time do
 
     it "are not closed while anything comes" do
       socket = web_socket
-      4.times { expect(socket.text("x").read_message).to eq("x").and satisfy { sleep 0.15 } }
+      4.times { expect(socket.text("x").read_message).to eq("x").and satisfy { sleep 0.11 } }
       expect(socket.text("y").read_message).to eq("y")
     end
 
@@ -40,18 +40,18 @@ RSpec.describe "WebSockets that are kept", :real_time do
     it "get none when the connection wants none" do
       socket = web_socket("on(on_open: ->(c) { c.timeout = 0; c.write('set') })")
       expect(socket.read_message).to eq("set")
-      expect(socket).to be_silent(0.5)
+      expect(socket).to be_silent(0.35)
     end
 
     it "get them later, or earlier, when the connection wants that" do
       socket = web_socket("on(on_open: ->(c) { c.timeout = 1; c.write('set') })")
       expect(socket.read_message).to eq("set")
-      expect(socket).to be_silent(0.4)
+      expect(socket).to be_silent(0.3)
       expect(socket.read_frame.opcode).to eq(:ping)
     end
 
     it "are not closed though a callback takes its time, and the pong waits behind it" do
-      socket = web_socket("on(on_message: ->(c, _) { sleep 0.7; c.write('done') })").text("x")
+      socket = web_socket("on(on_message: ->(c, _) { sleep 0.5; c.write('done') })").text("x")
       frames = [socket.read_frame]
       while frames.last.opcode == :ping
         socket.frame(:pong)
@@ -62,10 +62,10 @@ RSpec.describe "WebSockets that are kept", :real_time do
   end
 
   it "are not pinged with ping: 0, whatever HTTP's timeout" do
-    quiet = serve(Asking::APP, threads: 2, before: RealTime::SETUP, options: "ping: 0, timeout: 0.1")
+    quiet = serve(Asking::APP, threads: 2, before: RealTime::SETUP, options: "ping: 0, timeout: 0.05")
     socket = web_socket("echo(on_open: ->(c) { c.write(c.timeout.to_s) })", port: quiet.port)
     expect(socket.read_message).to eq("0")
-    expect(socket).to be_silent(0.5)
+    expect(socket).to be_silent(0.3)
     expect(socket.text("x").read_message).to eq("x")
   end
 
@@ -86,6 +86,18 @@ RSpec.describe "WebSockets that are kept", :real_time do
       expect(Array.new(5000) { socket.read_message[0, 4].to_i }).to eq([*0..4999])
     end
 
+    it "are closed when they read nothing for write_timeout, but not while they do" do
+      hasty = serve(Asking::APP, threads: 2, before: RealTime::SETUP, options: "write_timeout: 0.3")
+      code = "on(on_message: ->(c, _) { c.write('x' * 20_000_000) }, on_close: ->(c) { say 'closed' })"
+      web_socket(code, port: hasty.port).text("go")
+      reading = web_socket(code, port: hasty.port).text("go")
+      parts = Array.new(8) { sleep 0.06 and reading.read_exactly(1_000_000).bytesize }
+      expect(parts.sum).to eq(8_000_000)
+      hasty.wait_for_said("closed")
+      expect(reading.read_exactly(12_000_010).bytesize).to eq(12_000_010)
+      expect(hasty.said).to eq(["closed"])
+    end
+
     # Writes until that is refused, and tells what write and open? say.
     flood = "on(on_message: ->(c, data) { 1000.times { |n| said = c.write('%03d' % n + 'x' * 99_997); tell([n, said, c.open?]) if said != true || n == 999 ; " \
             "break unless said } }, on_close: ->(c) { tell(:closed) })"
@@ -104,6 +116,19 @@ RSpec.describe "WebSockets that are kept", :real_time do
         expect(told).to eq([:closed])
       end
 
+      it "are told so by write_event, too, and streams of events just end" do
+        stream = event_stream(<<~RUBY)
+          on(on_open: ->(c) { $client = c; c.write("open") }, on_close: ->(c) { tell(:closed) })
+        RUBY
+        expect(stream.read_event).to eq(["data: open"])
+        said = value_of("Array.new(300) { $client.write_event('x' * 100_000, id: 1) }")
+        expect(said.uniq).to eq([true, false, nil])
+        expect(said.count(false)).to eq(1)
+        said.count(true).times { expect(stream.read_event.last.bytesize).to eq(100_006) }
+        expect(stream.read_all).to eq("")
+        expect(told).to eq([:closed])
+      end
+
       it "may have one message that is larger than the backlog" do
         socket = web_socket("on(on_message: ->(c, _) { c.write('x' * 9_000_000) })").text("go")
         expect(socket.read_message.bytesize).to eq(9_000_000)
@@ -112,7 +137,7 @@ RSpec.describe "WebSockets that are kept", :real_time do
       it "count messages of channels, too" do
         socket = web_socket("on(on_open: ->(c) { c.subscribe('flood'); c.write('ready') }, on_close: ->(c) { tell(:closed) })")
         expect(socket.read_message).to eq("ready")
-        200.times { value_of("Iodine.publish('flood', 'x' * 100_000)") }
+        value_of("200.times { Iodine.publish('flood', 'x' * 100_000) }")
         count = 0
         count += 1 while (frame = socket.read_frame).opcode == :text
         expect(count).to be_between(30, 199)

@@ -7,6 +7,7 @@ use crate::connection::Connection;
 use crate::frame::{self, BINARY, CLOSE, TEXT};
 use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Token};
+use socket2::SockRef;
 
 const HELLO: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type:text/html\r\ncontent-length:16\r\n\
 date:Mon, 01 Jan 2024 00:00:00 GMT\r\n\r\nHello from Rack!";
@@ -43,6 +44,8 @@ struct Server {
 impl Server {
     fn bind(args: &Args) -> Server {
         let mut listener = TcpListener::bind(args.addr()).unwrap_or_else(|e| fail(&format!("bind: {e}")));
+        // As our server does: the pace that some systems keep on a line is no part of a ceiling on loopback.
+        let _ = SockRef::from(&listener).set_tcp_congestion(b"reno");
         let poll = Poll::new().unwrap_or_else(|e| fail(&format!("poll: {e}")));
         let registered = poll.registry().register(&mut listener, LISTENER, Interest::READABLE);
         registered.unwrap_or_else(|e| fail(&format!("listen: {e}")));

@@ -4,7 +4,7 @@
 //! many answers have gathered and more jobs wait, the reactor writes them meanwhile on another core.
 
 use crate::rack::{self, Callbacks, Outcome, answer_request, report_error};
-use crate::{api, fork, gvl, process, realtime, roots};
+use crate::{api, fork, gvl, process, realtime, roots, timers};
 use iodine_codec::http::RequestHead;
 use iodine_core::access_log::Lines;
 use iodine_core::command::{Command, Handle};
@@ -77,9 +77,10 @@ pub fn work(ruby: &Ruby) -> Result<(), Error> {
     }
 }
 
-/// Runs the jobs that wait now, on the calling thread: for the master, which has no app threads.
-pub fn run_waiting(ruby: &Ruby) -> Result<(), Error> {
-    let Some(handle) = process::handle() else { return Ok(()) };
+/// Runs the jobs that wait now, on the calling thread: for the master, which has no app threads. Returns whether there are
+/// more.
+pub fn run_waiting(ruby: &Ruby) -> Result<bool, Error> {
+    let Some(handle) = process::handle() else { return Ok(false) };
     let mut thread = handle.jobs().enter();
     let mut runner = Runner { handle, answered: Vec::new(), lines: Lines::default(), killed: None };
     // What these jobs add is left for the next time, so that signals and workers get their turn.
@@ -87,17 +88,20 @@ pub fn run_waiting(ruby: &Ruby) -> Result<(), Error> {
         let Some((job, _)) = thread.take() else { break };
         runner.run(ruby, job);
         if fork::is_inert() {
-            return abandon(runner, thread);
+            return abandon(runner, thread).map(|()| false);
         }
     }
-    runner.killed.take().map_or(Ok(()), Err)
+    let more = runner.handle.jobs().waiting() > 0;
+    runner.killed.take().map_or(Ok(more), Err)
 }
 
-/// A forked child of the application: its copy of the thread ends without touching what it holds.
-fn abandon(runner: Runner, thread: AppThread) -> Result<(), Error> {
+/// A forked child of the application: its copy of the thread ends without touching what it holds. What the application has
+/// raised there, such as the SystemExit of `exit`, is the end of the child.
+fn abandon(mut runner: Runner, thread: AppThread) -> Result<(), Error> {
+    let raised = runner.killed.take();
     std::mem::forget(runner);
     std::mem::forget(thread);
-    Ok(())
+    raised.map_or(Ok(()), Err)
 }
 
 struct Runner {
@@ -143,12 +147,12 @@ impl Runner {
             Job::Request(request) => self.run_lane(ruby, request),
             Job::Task(root) => self.run_task(root, true),
             Job::Timer { id, root, last } => {
-                self.run_task(root, last);
+                self.run_timer(root, last);
                 if !last && !fork::is_inert() {
                     self.handle.send(Command::TimerDone(id));
                 }
             }
-            Job::Forget(root) => roots::release(root),
+            Job::Forget(root) => timers::release(root),
             Job::Events(conn) => self.run_events(ruby, &conn),
             Job::Deliver(subscription) => {
                 let death = realtime::run_deliveries(&subscription, self.handle.jobs());
@@ -173,10 +177,11 @@ impl Runner {
         let mut next = Some(request);
         while let Some(request) = next.take() {
             // A panic of ours costs one connection, and leaves its client in no doubt.
-            let Ok(answered) = catch_unwind(AssertUnwindSafe(|| answer_request(ruby, request))) else {
+            let Ok(mut answered) = catch_unwind(AssertUnwindSafe(|| answer_request(ruby, request))) else {
                 return conn.abort();
             };
             if fork::is_inert() {
+                self.killed = answered.killed.take();
                 std::mem::forget((answered, conn));
                 return;
             }
@@ -229,6 +234,19 @@ impl Runner {
         self.killed = death.or(self.killed.take());
     }
 
+    /// Calls the block of a timer, unless that was cancelled meanwhile.
+    fn run_timer(&mut self, root: Root, last: bool) {
+        let live = timers::is_live(root);
+        if last {
+            timers::forget(root);
+        }
+        match live {
+            true => self.run_task(root, last),
+            false if last => roots::release(root),
+            false => {}
+        }
+    }
+
     fn run_task(&mut self, root: Root, last: bool) {
         self.call(|| roots::value(root), "call");
         if last {
@@ -256,7 +274,8 @@ impl Runner {
             }
         });
         if let Err(error) = called {
-            self.killed = report_error(error).or(self.killed.take());
+            let death = if fork::is_inert() { Some(error) } else { report_error(error) };
+            self.killed = death.or(self.killed.take());
         }
     }
 

@@ -16,6 +16,7 @@ mod process;
 mod rack;
 mod realtime;
 mod roots;
+mod timers;
 
 #[cfg(feature = "mimalloc")]
 #[global_allocator]

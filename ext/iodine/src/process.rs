@@ -4,7 +4,7 @@
 //! finds it open.
 
 use crate::realtime::subscriptions;
-use crate::{gvl, roots};
+use crate::{gvl, roots, timers};
 use iodine_core::command::{Command, Handle};
 use iodine_core::link::Link;
 use iodine_core::log::{Destination, Writer};
@@ -80,22 +80,9 @@ pub fn handle() -> Option<Handle> {
     lock().handle.clone()
 }
 
-/// In a forked worker, first of all: lets go of the master's reactor. What is scheduled until the worker has its own waits for
-/// that.
-pub fn leave_master() {
-    let mut state = lock();
-    state.handle = None;
-    // Dropping closes the copies of the master's descriptors; its poller keeps what it has registered.
-    state.role = Role::Idle;
-}
-
-/// Whether the reactor of this process has a thread of its own.
-pub fn has_reactor_thread() -> bool {
-    matches!(lock().role, Role::Worker { .. })
-}
-
 /// Starts serving in this process. A forked worker names its `slot`.
 pub fn start_worker(slot: Option<usize>, mut config: ReactorConfig) -> io::Result<()> {
+    roots::serve();
     let mut state = lock();
     let link = match (slot, state.nursery.take()) {
         (Some(slot), Some((named, _, ours))) if named == slot => {
@@ -139,6 +126,7 @@ pub fn stop_worker() {
         },
         || {},
     );
+    timers::release_all();
 }
 
 /// Becomes the master of a cluster with places for `slots` workers.
@@ -152,6 +140,18 @@ pub fn start_master(slots: usize) -> io::Result<()> {
     Ok(())
 }
 
+/// In a worker that was forked just now: what the master has is not this process's. What the application asks for from here
+/// on waits for a reactor of its own.
+pub fn leave_master() {
+    let mut state = lock();
+    state.handle = None;
+    // Dropping closes the copies of the master's descriptors; its poller keeps what it has registered.
+    if let Role::Master(master) = std::mem::replace(&mut state.role, Role::Idle) {
+        master.reactor.abandon();
+    }
+    timers::release_all();
+}
+
 /// The end of the master's part.
 pub fn stop_master() {
     let mut state = lock();
@@ -159,6 +159,7 @@ pub fn stop_master() {
         state.role = Role::Idle;
         state.handle = None;
         state.board = None;
+        timers::release_all();
     }
 }
 
@@ -193,7 +194,7 @@ pub fn prepare_turn() -> Option<(RawFd, Option<Duration>)> {
     }
 }
 
-/// Master: handles what has happened. Never waits.
+/// Master: handles what has happened. Never waits. Does nothing in other processes.
 pub fn turn() {
     if let Role::Master(master) = &mut lock().role {
         let Master { reactor, events } = &mut **master;

@@ -1,13 +1,16 @@
 //! Ruby values that the server keeps: handlers and blocks, each known elsewhere by its number.
 //!
 //! One object with a mark function holds them all, because a global address per value is a list that the collector
-//! walks. Numbers may be dropped on any thread, which only queues them; the table is swept under the GVL.
+//! walks. Numbers may be dropped on any thread, which only queues them; the table is swept under the GVL, at the latest
+//! when the collector looks at it.
 
 use crossbeam_queue::SegQueue;
 use iodine_core::Root;
 use rb_sys::VALUE;
 use std::cell::UnsafeCell;
 use std::ffi::c_void;
+use std::process;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 struct Table(UnsafeCell<Slots>);
 
@@ -22,9 +25,16 @@ unsafe impl Sync for Table {}
 static TABLE: Table = Table(UnsafeCell::new(Slots { values: Vec::new(), free: Vec::new() }));
 static DROPPED: SegQueue<Root> = SegQueue::new();
 
+/// The process that serves. In a child that the application forks, a thread that is not there may have been about to drop
+/// a number, and a sweep would wait for it for ever.
+static SERVING: AtomicU32 = AtomicU32::new(0);
+
 const EMPTY: VALUE = rb_sys::Qnil as VALUE;
 
 unsafe extern "C" fn mark(_: *mut c_void) {
+    if SERVING.load(Relaxed) == process::id() {
+        sweep();
+    }
     // SAFETY: the collector runs with the GVL held, and no code here allocates in Ruby while it changes the table.
     let slots = unsafe { &*TABLE.0.get() };
     for value in &slots.values {
@@ -63,6 +73,11 @@ pub fn init() {
         );
         rb_sys::rb_gc_register_mark_object(object);
     }
+}
+
+/// The calling process serves from here on: the collector may sweep.
+pub fn serve() {
+    SERVING.store(process::id(), Relaxed);
 }
 
 /// Keeps `value` until its number is released. The GVL is held.

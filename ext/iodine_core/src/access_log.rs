@@ -108,9 +108,9 @@ impl Lines {
         format.write(&mut self.text, &entry);
     }
 
-    /// Hands over what was added.
+    /// Hands over what was added, and keeps no file open beyond that.
     pub fn end(&mut self) {
-        self.destination.write(&self.text);
+        std::mem::replace(&mut self.destination, Destination::Stderr).write(&self.text);
         self.text.clear();
         self.text.shrink_to(LARGE);
     }

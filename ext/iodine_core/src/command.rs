@@ -100,6 +100,8 @@ pub enum Command {
     Ready,
     /// Run a block after a while, once or repeatedly.
     AddTimer(Timer),
+    /// The timer of this block is not to run any more. What it has in the queue of jobs stays there.
+    CancelTimer(Root),
     /// A timer's block has run.
     TimerDone(u64),
     /// There are `on_idle` blocks: a [`crate::Job::Idle`] is wanted when there is nothing to do.

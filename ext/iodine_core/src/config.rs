@@ -78,7 +78,8 @@ pub struct HttpConfig {
 impl HttpConfig {
     /// Has `answer` tell the id of its request, if it is to. The answer's head may be open, and its body may follow.
     pub fn announce(&self, answer: &mut Vec<u8>, head: &RequestHead) {
-        if let Some(id) = request_id::of(head).filter(|_| self.request_id && self.request_id_response) {
+        let told = self.request_id && self.request_id_response;
+        if let Some(id) = told.then(|| request_id::of(head)).flatten() {
             request_id::announce(answer, id);
         }
     }

@@ -488,10 +488,10 @@ impl Io {
                     stream.say_end();
                     Flushed::Closed
                 }
-                Closing::Linger if self.in_flight == 0 => {
-                    stream.finish_writing();
-                    Flushed::Empty
-                }
+                Closing::Linger if self.in_flight == 0 => match stream.finish_writing() {
+                    true => Flushed::Empty,
+                    false => Flushed::Closed,
+                },
                 _ => Flushed::Empty,
             },
         }

@@ -3,7 +3,9 @@
 //! and what is subscribed later does not.
 
 use crate::conn::ConnHandle;
+use crate::episode::Episode;
 use crate::job::{Job, Root};
+use crate::log::{self, Level};
 use crate::realtime::{Event, SSE_FRAME, with_shared_deflater};
 use iodine_codec::glob::Glob;
 use iodine_codec::sse;
@@ -12,6 +14,7 @@ use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 /// A published message. Its place in the history of its channel (a number and a time) will stand here, too.
 #[derive(Debug)]
@@ -165,9 +168,14 @@ impl Subscription {
     }
 }
 
+/// Messages that may wait for one block: a block that takes longer than messages come must not fill the memory.
+const MOST_WAITING: usize = 1 << 18;
+
 /// The subscriptions of a process. See the module's text.
 #[derive(Debug, Default)]
 pub(crate) struct Hub {
+    /// That messages for a block are lost.
+    losing: Episode,
     channels: HashMap<Arc<[u8]>, Listeners>,
     patterns: HashMap<Arc<[u8]>, (Glob, Listeners)>,
 }
@@ -237,30 +245,43 @@ impl Hub {
     /// Delivers `message` to all that hear its channel. Connections that have something to write now are added to
     /// `unwritten`, jobs to `jobs`.
     pub(crate) fn publish(
-        &self,
+        &mut self,
         message: &Arc<Message>,
+        now: Instant,
         unwritten: &mut Vec<ConnHandle>,
         jobs: &mut Vec<Job>,
     ) {
         let mut wire = Wire::new(message);
+        let mut lost = None;
         let exact = self.channels.get(&*message.channel).into_iter();
         let matching = self.patterns.values().filter(|(glob, _)| glob.matches(&message.channel));
         for listeners in exact.chain(matching.map(|(_, listeners)| listeners)) {
             for subscription in &listeners.0 {
-                subscription.deliver(message, &mut wire, unwritten, jobs);
+                if !subscription.deliver(message, &mut wire, unwritten, jobs) {
+                    lost = Some(subscription);
+                }
             }
+        }
+        if let Some(subscription) = lost.filter(|_| self.losing.begins(now)) {
+            log::message(
+                Level::Error,
+                &format!(
+                    "the block of a subscription ({subscription:?}) does not keep up: {MOST_WAITING} messages wait for it, more are lost."
+                ),
+            );
         }
     }
 }
 
 impl Subscription {
+    /// False if the message is lost, because too many wait.
     fn deliver(
         self: &Arc<Self>,
         message: &Arc<Message>,
         wire: &mut Wire<'_>,
         unwritten: &mut Vec<ConnHandle>,
         jobs: &mut Vec<Job>,
-    ) {
+    ) -> bool {
         match &self.listener {
             _ if !self.is_live() => {}
             Listener::Peer { conn, format } => {
@@ -274,18 +295,26 @@ impl Subscription {
             }
             Listener::Conn { conn, .. } => {
                 let event = Event::Published { subscription: self.clone(), message: message.clone() };
-                if conn.lock().deliver(event) {
+                let mut io = conn.lock();
+                if io.waiting_events() >= MOST_WAITING {
+                    return false;
+                }
+                if io.deliver(event) {
                     jobs.push(Job::Events(conn.clone()));
                 }
             }
             Listener::Process { .. } => {
-                let Some(mut lane) = self.lane() else { return };
+                let Some(mut lane) = self.lane() else { return true };
+                if lane.waiting.len() >= MOST_WAITING {
+                    return false;
+                }
                 lane.waiting.push_back(message.clone());
                 if !std::mem::replace(&mut lane.at_work, true) {
                     jobs.push(Job::Deliver(self.clone()));
                 }
             }
         }
+        true
     }
 }
 
@@ -359,5 +388,79 @@ impl<'m> Wire<'m> {
     pub(crate) fn raw(&mut self) -> Arc<[u8]> {
         let data = &self.message.data;
         self.raw.get_or_insert_with(|| (&**data).into()).clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Block;
+
+    impl Keeper for Block {
+        fn root(&self) -> Root {
+            7
+        }
+    }
+
+    fn subscription(name: &str, pattern: bool) -> Arc<Subscription> {
+        Subscription::new(name.as_bytes(), pattern, Listener::process(Box::new(Block)))
+    }
+
+    fn publish(hub: &mut Hub, channel: &str, jobs: &mut Vec<Job>) {
+        let message = Message { channel: channel.as_bytes().into(), data: (*b"x").into() };
+        hub.publish(&Arc::new(message), Instant::now(), &mut Vec::new(), jobs);
+    }
+
+    #[test]
+    fn channels_and_patterns_hear_until_they_leave() {
+        let mut hub = Hub::default();
+        let mut jobs = Vec::new();
+        let all = [
+            subscription("a", false),
+            subscription("a", false),
+            subscription("a*", true),
+            subscription("b", false),
+        ];
+        all.iter().for_each(|subscription| hub.subscribe(subscription.clone()));
+        publish(&mut hub, "a", &mut jobs);
+        let heard = |subscription: &Arc<Subscription>| subscription.take_waiting().len();
+        assert_eq!(all.each_ref().map(heard), [1, 1, 1, 0]);
+        assert_eq!(jobs.len(), 3, "one job for each that has something to do");
+        // The first leaves, and the last of those in its list takes its place.
+        hub.unsubscribe(&all[0]);
+        hub.unsubscribe(&all[0]);
+        publish(&mut hub, "a", &mut jobs);
+        publish(&mut hub, "ab", &mut jobs);
+        assert_eq!(all.each_ref().map(heard), [0, 1, 2, 0]);
+        assert_eq!(jobs.len(), 3, "they are at work");
+        hub.unsubscribe(&all[1]);
+        hub.unsubscribe(&all[2]);
+        hub.unsubscribe(&all[3]);
+        assert!(hub.channels.is_empty() && hub.patterns.is_empty());
+    }
+
+    #[test]
+    fn who_has_left_before_coming_hears_nothing() {
+        let mut hub = Hub::default();
+        let late = subscription("a", false);
+        late.end();
+        hub.subscribe(late.clone());
+        hub.unsubscribe(&late);
+        assert!(hub.channels.is_empty());
+    }
+
+    #[test]
+    fn what_waits_for_a_block_is_bounded() {
+        log::set_verbosity(0);
+        let mut hub = Hub::default();
+        let slow = subscription("a", false);
+        hub.subscribe(slow.clone());
+        let message = Arc::new(Message { channel: (*b"a").into(), data: (*b"x").into() });
+        for _ in 0..MOST_WAITING + 10 {
+            hub.publish(&message, Instant::now(), &mut Vec::new(), &mut Vec::new());
+        }
+        assert_eq!(slow.take_waiting().len(), MOST_WAITING);
+        assert!(!slow.finish_waiting());
     }
 }

@@ -178,8 +178,11 @@ fn bind_address(address: SocketAddr) -> io::Result<Bound> {
         // "::" serves IPv4 too.
         socket.set_only_v6(!address.ip().is_unspecified())?;
     }
-    // Accepted sockets inherit it.
+    // Accepted sockets inherit these.
     socket.set_tcp_nodelay(true)?;
+    if address.ip().is_loopback() {
+        send_unpaced(&socket);
+    }
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     let address = socket.local_addr()?.as_socket().unwrap_or(address);
@@ -202,6 +205,16 @@ fn bind_unix(path: &Path, mode: u32) -> io::Result<Bound> {
     let made = std::fs::symlink_metadata(path)?;
     socket.listen(BACKLOG)?;
     Ok((socket, Address::Unix(path.to_string_lossy().into()), Some((made.dev(), made.ino()))))
+}
+
+/// Nobody comes over a line to a loopback address. Where the system uses BBR, its model of one would still be kept, and large
+/// answers would leave at its pace, by a timer for each piece; the simplest algorithm, which every system has, sends as fast
+/// as the peer takes it.
+fn send_unpaced(socket: &Socket) {
+    #[cfg(target_os = "linux")]
+    let _ = socket.set_tcp_congestion(b"reno");
+    #[cfg(not(target_os = "linux"))]
+    let _ = socket;
 }
 
 #[cfg(test)]

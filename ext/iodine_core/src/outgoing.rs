@@ -63,6 +63,15 @@ impl fmt::Display for Target {
     }
 }
 
+/// What has become of an [`Attached`]. Nothing is said by a reactor that has ended.
+#[derive(Debug)]
+pub enum Taken {
+    /// The events of this connection are for whoever hears this.
+    Yours(ConnHandle),
+    /// An app thread runs its events: it is over already.
+    Over,
+}
+
 /// A connected socket that the application has.
 #[derive(Debug)]
 pub struct Attached {
@@ -73,5 +82,5 @@ pub struct Attached {
     /// As in [`Outgoing`].
     pub upgrade: Upgrade,
     /// Who runs its first event. Without anybody, an app thread does.
-    pub taker: Option<SyncSender<ConnHandle>>,
+    pub taker: Option<SyncSender<Taken>>,
 }

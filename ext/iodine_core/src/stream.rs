@@ -69,7 +69,11 @@ impl Stream {
             Kind::Plain(fd) => {
                 moved(|| match rustix::net::recv(fd, &mut *buffer, RecvFlags::empty()) {
                     // The application may have attached a pipe, or a terminal.
-                    Err(Errno::NOTSOCK) => rustix::io::read(fd, &mut *buffer),
+                    Err(Errno::NOTSOCK) => match rustix::io::read(fd, &mut *buffer) {
+                        // Nothing will ever come from an end that is only written to. That nobody reads it is an event.
+                        Err(Errno::BADF) => Err(Errno::AGAIN),
+                        read => read,
+                    },
                     read => read.map(|(count, _)| count),
                 })
             }
@@ -204,11 +208,14 @@ impl Stream {
         crate::sys::undelivered(self.fd())
     }
 
-    /// Tells the peer that nothing more will come. Reading goes on.
-    pub fn finish_writing(&self) {
+    /// Tells the peer that nothing more will come. Reading goes on. False if only the close can tell, as with a pipe.
+    pub fn finish_writing(&self) -> bool {
         match &self.kind {
-            Kind::Plain(fd) => drop(rustix::net::shutdown(fd, Shutdown::Write)),
-            Kind::Tls(tls) => tls.finish_writing(),
+            Kind::Plain(fd) => rustix::net::shutdown(fd, Shutdown::Write) != Err(Errno::NOTSOCK),
+            Kind::Tls(tls) => {
+                tls.finish_writing();
+                true
+            }
         }
     }
 

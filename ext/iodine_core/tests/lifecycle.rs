@@ -97,6 +97,34 @@ fn a_timer_of_no_time_at_all_still_lets_others_run() {
 }
 
 #[test]
+fn a_timer_that_is_cancelled_gives_back_its_block_and_does_not_fire_again() {
+    let (sender, jobs) = mpsc::channel();
+    let setup = Setup::new().threads(1).other(move |_, job| sender.send(job).unwrap());
+    let server = setup.serve(|_| "x");
+    let send = |command| server.handle.send(command);
+    let next = || jobs.recv_timeout(PATIENCE).unwrap();
+    let hour = Duration::from_secs(3600);
+    send(Command::AddTimer(Timer { root: 7, every: hour, times: Some(1) }));
+    send(Command::CancelTimer(7));
+    assert!(matches!(next(), Job::Forget(7)));
+    // One at work is done with when its block has run.
+    send(Command::AddTimer(Timer { root: 8, every: Duration::ZERO, times: None }));
+    let Job::Timer { id, root: 8, last: false } = next() else { panic!() };
+    send(Command::CancelTimer(8));
+    send(Command::CancelTimer(8));
+    send(Command::TimerDone(id));
+    assert!(matches!(next(), Job::Forget(8)));
+    // Unknown ones do no harm, nor does the time of one that was cancelled.
+    send(Command::CancelTimer(9));
+    send(Command::AddTimer(Timer { root: 8, every: Duration::from_millis(30), times: Some(1) }));
+    send(Command::CancelTimer(8));
+    send(Command::AddTimer(Timer { root: 8, every: Duration::from_millis(60), times: Some(1) }));
+    assert!(matches!(next(), Job::Forget(8)));
+    assert!(matches!(next(), Job::Timer { root: 8, last: true, .. }));
+    assert!(jobs.try_recv().is_err());
+}
+
+#[test]
 fn timers_end_with_the_server_and_give_back_their_blocks() {
     let (sender, jobs) = mpsc::channel();
     let setup = Setup::new().threads(1).other(move |_, job| sender.send(job).unwrap());

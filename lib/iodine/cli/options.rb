@@ -137,7 +137,7 @@ module Iodine
                    note: "largest message, in KiB"),
             number("ping", setting: :ping, default: "40", environment: "IODINE_PING",
                    note: "seconds of silence after which a ping is sent; 0 is never"),
-            number("max-backlog", setting: :max_backlog, range: (0..), fractions: true, default: "64",
+            number("max-backlog", setting: :max_backlog, range: (0..), default: "64",
                    environment: "IODINE_MAX_BACKLOG", note: "MiB that may wait to be written to one connection"),
             text("slow-clients", setting: :slow_clients, default: "close",
                  note: "what becomes of one for which more waits: close it, or drop the messages"),

@@ -5,13 +5,13 @@ use super::{duration, limits, option, system_error};
 use crate::realtime::{self, Callbacks};
 use crate::{gvl, process, roots};
 use iodine_codec::websocket::{ClientHandshake, Role};
-use iodine_core::command::Command;
-use iodine_core::outgoing::{Attached, Handshake, Outgoing, Target};
+use iodine_core::command::{Command, Handle};
+use iodine_core::outgoing::{Attached, Handshake, Outgoing, Taken, Target};
 use iodine_core::realtime::{Handler, Protocol, Upgrade};
 use iodine_core::stream::Stream;
 use iodine_core::sys::{self, Fd};
 use iodine_core::tls::{Identity, TlsClient, TlsClientConfig};
-use iodine_core::{HttpConfig, Service};
+use iodine_core::{HttpConfig, Job, Service};
 use magnus::rb_sys::AsRawValue;
 use magnus::{Error, Object, RArray, RHash, RModule, RString, Ruby, TryConvert, Value, function};
 use rb_sys::VALUE;
@@ -19,11 +19,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{BorrowedFd, RawFd};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
 /// How long a connection may take to be made, unless told.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long to wait for the reactor before having a look at what else may have happened.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Defines the primitives.
 pub fn init(base: RModule) -> Result<(), Error> {
@@ -65,18 +67,39 @@ fn attach(ruby: &Ruby, fd: RawFd, handler: Value) -> Result<bool, Error> {
     let root = roots::add(handler.as_raw());
     let upgrade = Upgrade { handler: Handler::Given(root), ..upgrade };
     let service = Arc::new(service(ruby, options)?);
-    // The master's reactor is turned by this very thread: nobody would answer.
     let (taker, taken) = sync_channel(1);
-    let taker = process::has_reactor_thread().then_some(taker);
-    let waits = taker.is_some();
-    handle.send(Command::Attach(Box::new(Attached { stream, service, upgrade, taker })));
-    if waits {
-        let conn = gvl::without(move || taken.recv().ok(), || {}).flatten();
-        if let Some(death) = conn.and_then(|conn| realtime::run_events(ruby, &conn)) {
+    handle.send(Command::Attach(Box::new(Attached { stream, service, upgrade, taker: Some(taker) })));
+    // Only if it is the master's. Its reactor has no thread: nobody would answer.
+    process::turn();
+    match wait_until_taken(&handle, taken)? {
+        Some(Taken::Yours(conn)) => realtime::run_events(ruby, &conn).map_or(Ok(true), Err),
+        Some(Taken::Over) => Ok(true),
+        None => {
+            roots::release(root);
+            Ok(false)
+        }
+    }
+}
+
+/// Waits for the reactor to take a socket over; `None` if it has ended. Returns an error to let the thread die of it: the
+/// connection is the app threads' then.
+fn wait_until_taken(handle: &Handle, mut taken: Receiver<Taken>) -> Result<Option<Taken>, Error> {
+    loop {
+        let waiting = &mut taken;
+        match gvl::without(move || waiting.recv_timeout(LOOK), || {}) {
+            Some(Ok(taken)) => return Ok(Some(taken)),
+            Some(Err(RecvTimeoutError::Disconnected)) => return Ok(None),
+            // Nobody answers any more who has ended before it was asked.
+            Some(Err(RecvTimeoutError::Timeout)) if process::handle().is_none() => return Ok(None),
+            Some(Err(RecvTimeoutError::Timeout)) | None => {}
+        }
+        if let Err(death) = gvl::check_interrupts() {
+            if let Ok(Taken::Yours(conn)) = taken.recv_timeout(LOOK) {
+                handle.jobs().push(Job::Events(conn));
+            }
             return Err(death);
         }
     }
-    Ok(true)
 }
 
 fn service(ruby: &Ruby, options: RHash) -> Result<Service, Error> {

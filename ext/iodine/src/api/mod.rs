@@ -8,7 +8,7 @@ mod rack_utils;
 mod request_log;
 mod resp;
 
-use crate::{app_thread, fork, process, rack, roots};
+use crate::{app_thread, fork, process, rack, roots, timers};
 use iodine_core::command::{Command, Timer};
 use iodine_core::listener::Address;
 use iodine_core::log::{self, Level};
@@ -49,8 +49,8 @@ pub fn init(ruby: &Ruby) -> Result<(), Error> {
     base.define_singleton_method("stop_worker", function!(process::stop_worker, 0))?;
     base.define_singleton_method("start_master", function!(start_master, 1))?;
     base.define_singleton_method("stop_master", function!(process::stop_master, 0))?;
-    base.define_singleton_method("prepare_worker", function!(prepare_worker, 1))?;
     base.define_singleton_method("leave_master", function!(process::leave_master, 0))?;
+    base.define_singleton_method("prepare_worker", function!(prepare_worker, 1))?;
     base.define_singleton_method("adopt_worker", function!(process::adopt_worker, 2))?;
     base.define_singleton_method("ask_worker_to_stop", function!(ask_worker_to_stop, 1))?;
     base.define_singleton_method("vacate", function!(process::vacate, 1))?;
@@ -68,6 +68,7 @@ pub fn init(ruby: &Ruby) -> Result<(), Error> {
     base.define_singleton_method("shut_down", function!(shut_down, 1))?;
     base.define_singleton_method("enqueue", function!(enqueue, 1))?;
     base.define_singleton_method("add_timer", function!(add_timer, 3))?;
+    base.define_singleton_method("cancel_timers", function!(cancel_timers, 1))?;
     base.define_singleton_method("want_idle", function!(want_idle, 0))?;
     base.define_singleton_method("log", function!(write_log, 2))?;
     request_log::init(base)?;
@@ -240,7 +241,8 @@ fn drop_jobs() {
     let Some(handle) = process::handle() else { return };
     for job in handle.jobs().drain() {
         match job {
-            Job::Task(root) | Job::Forget(root) | Job::Timer { root, last: true, .. } => roots::release(root),
+            Job::Task(root) => roots::release(root),
+            Job::Forget(root) | Job::Timer { root, last: true, .. } => timers::release(root),
             Job::Events(conn) => release_events(&conn),
             Job::Request(_)
             | Job::Timer { .. }
@@ -276,8 +278,17 @@ fn enqueue(block: Value) -> bool {
 fn add_timer(block: Value, milliseconds: u64, times: Option<u64>) -> bool {
     let Some(handle) = process::handle() else { return false };
     let every = Duration::from_millis(milliseconds);
-    handle.send(Command::AddTimer(Timer { root: roots::add(block.as_raw()), every, times }));
+    handle.send(Command::AddTimer(Timer { root: timers::add(block.as_raw()), every, times }));
     true
+}
+
+/// `cancel_timers(block)`: whether there were any with this block.
+fn cancel_timers(block: Value) -> bool {
+    let Some(handle) = process::handle() else { return false };
+    let roots = timers::cancel(block.as_raw());
+    let existed = !roots.is_empty();
+    roots.into_iter().for_each(|root| handle.send(Command::CancelTimer(root)));
+    existed
 }
 
 fn want_idle() -> bool {

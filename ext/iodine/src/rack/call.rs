@@ -122,18 +122,24 @@ pub fn answer_request(ruby: &Ruby, mut request: Box<Request>) -> Answered {
     let nil = rb_sys::Qnil as VALUE;
     let mut held = Held { input: nil, body: nil, stream: None, callbacks: Callbacks::none() };
     let called = call(ruby, &request, body, number, &mut draft, &mut held);
+    let outcome = match fork::is_inert() {
+        true => called.map(|_| Produce::Broken),
+        false => called.and_then(|rest| produce(ruby, &request, number, rest, &mut draft, &mut held)),
+    };
     if fork::is_inert() {
-        return answered;
-    }
-    let outcome = called.and_then(|rest| produce(ruby, &request, number, rest, &mut draft, &mut held));
-    if fork::is_inert() {
+        // The end of this child, not of the request.
+        if let Err(Failure::Raised(error)) = outcome {
+            answered.killed = Some(error);
+        }
         return answered;
     }
     let closed = close_body(held.body).map_err(Failure::Raised);
     let hijacked = request.conn.is_hijacked();
     let streams_on = matches!(outcome, Ok(Produce::StreamsOn));
-    if held.input != nil && !hijacked && !streams_on {
-        input::release(held.input);
+    match outcome {
+        _ if held.input == nil || hijacked || streams_on => {}
+        Ok(Produce::Upgraded) => input::end(held.input),
+        _ => input::release(held.input),
     }
     answered.callbacks = held.callbacks;
     answered.status = draft.status;
@@ -233,6 +239,7 @@ fn call(
         held.callbacks = env::build(request, &parts);
         let env = held.callbacks.env;
         hijack.set_env(env);
+        let size = upgrade::size(env);
         // SAFETY: the GVL is held; what is raised is caught by `protect`.
         let answer = unsafe { rb_sys::rb_funcallv(app, ids().call, 1, &env) };
         written = response::unpack(answer).and_then(|parts| {
@@ -241,7 +248,7 @@ fn call(
             if request.conn.is_hijacked() {
                 return Ok(Rest::Nothing);
             }
-            let rest = match upgrade::wanted(request, env, parts.0) {
+            let rest = match upgrade::wanted(request, env, size, parts.0) {
                 Some(upgrade) => upgrade.write(draft, request, parts.1, parts.0),
                 None => response::write(draft, request, parts),
             }?;

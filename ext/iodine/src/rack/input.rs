@@ -83,6 +83,15 @@ pub fn release(input: VALUE) {
     }
 }
 
+/// As [`release`], for a request whose env lives as long as its connection: what it held reads as empty. The GVL is held.
+pub fn end(input: VALUE) {
+    // SAFETY: nil, or an input made by `new`.
+    let input = unsafe { Value::from_raw(input) };
+    if let Ok(input) = <&RackIO>::try_convert(input) {
+        input.0.borrow_mut().source = Source::Closed;
+    }
+}
+
 impl RackIO {
     /// `read(length = nil, buffer = nil)`.
     fn read(ruby: &Ruby, this: &RackIO, args: &[Value]) -> Result<Option<RString>, Error> {

@@ -304,6 +304,26 @@ pub fn write_headers_but(
     walk.fault.map_or(Ok(walk.special), Err)
 }
 
+/// Whether a Hash of headers has one of this name, in any case. The GVL is held; may raise.
+pub fn has_header(hash: VALUE, name: &'static str) -> bool {
+    let mut look = (name, false);
+    // SAFETY: the GVL is held; the pointer outlives the call.
+    unsafe { rb_sys::rb_hash_foreach(hash, Some(compare_name), std::ptr::from_mut(&mut look) as VALUE) };
+    look.1
+}
+
+unsafe extern "C" fn compare_name(name: VALUE, value: VALUE, data: VALUE) -> c_int {
+    // SAFETY: `data` is what `has_header` looks for, which waits for this walk to end.
+    let (wanted, found) = unsafe { &mut *(data as *mut (&'static str, bool)) };
+    let nil = rb_sys::Qnil as VALUE;
+    if name == nil || value == nil {
+        return CONTINUE;
+    }
+    let name = to_string(name);
+    *found = body::bytes(&name).eq_ignore_ascii_case(wanted.as_bytes());
+    if *found { STOP } else { CONTINUE }
+}
+
 const CONTINUE: c_int = 0;
 const STOP: c_int = 1;
 

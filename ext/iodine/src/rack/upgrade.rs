@@ -72,6 +72,12 @@ pub fn asked(head: &iodine_codec::http::RequestHead) -> Option<VALUE> {
     }
 }
 
+/// Entries of an env. The GVL is held.
+pub fn size(env: VALUE) -> usize {
+    // SAFETY: the GVL is held; the env is a Hash.
+    unsafe { rb_sys::rb_hash_size_num(env) as usize }
+}
+
 fn protocol_asked(head: &iodine_codec::http::RequestHead) -> Option<Protocol> {
     match () {
         () if websocket::is_asked_for(head) => Some(Protocol::WebSocket),
@@ -81,11 +87,16 @@ fn protocol_asked(head: &iodine_codec::http::RequestHead) -> Option<Protocol> {
 }
 
 /// What the application has left in its env, if its status lets it count: below 300. The GVL is held; may raise.
-pub fn wanted(request: &Request, env: VALUE, status: VALUE) -> Option<Upgrade> {
+///
+/// `size` is that of the env before the application had it. Every request pays for the look, so it looks no farther than it
+/// has to: what is not in there cannot have been added unless the env has grown.
+pub fn wanted(request: &Request, env: VALUE, size: usize, status: VALUE) -> Option<Upgrade> {
     let names = names::all()?;
     let nil = rb_sys::Qnil as VALUE;
     // SAFETY: the GVL is held; the env is a Hash.
-    let [tcp, upgrade] = [names.tcp, names.upgrade].map(|key| unsafe { rb_sys::rb_hash_lookup(env, key) });
+    let value = |key| unsafe { rb_sys::rb_hash_lookup(env, key) };
+    let upgrade = value(names.upgrade);
+    let tcp = if self::size(env) == size { nil } else { value(names.tcp) };
     if tcp == nil && upgrade == nil {
         return None;
     }
@@ -224,9 +235,11 @@ fn write_sse(draft: &mut Draft, request: &Request, headers: VALUE) -> Result<(),
         headers,
         &["content-type", "content-length", "transfer-encoding", "content-encoding", "x-accel-buffering"],
     )?;
+    if !response::has_header(headers, "cache-control") {
+        write_lines(&mut encoder, [("cache-control", "no-cache, max-age=0")]);
+    }
     let lines = [
-        ("content-type", "text/event-stream"),
-        ("cache-control", "no-cache, max-age=0"),
+        ("content-type", sse::MEDIA_TYPE),
         // Proxies that would wait for the end of the answer are asked not to.
         ("x-accel-buffering", "no"),
     ];

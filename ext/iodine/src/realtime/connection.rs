@@ -35,7 +35,7 @@ pub struct Connection {
     callbacks: Cell<Callbacks>,
     /// The env of the request that was upgraded, or nil. Reached by `mark`.
     env: Cell<VALUE>,
-    /// Nothing is written any more: the last callbacks run.
+    /// The last callback runs, or has: its handler stays.
     closed: Cell<bool>,
 }
 
@@ -145,6 +145,11 @@ impl Connection {
         self.callbacks.get()
     }
 
+    /// Its last callback runs next.
+    pub fn set_closed(&self) {
+        self.closed.set(true);
+    }
+
     /// Its handler.
     pub fn handler_value(&self) -> VALUE {
         self.handler.get()
@@ -230,7 +235,8 @@ impl Connection {
     /// `close(code = 1000, reason = "")`: closes when all that was written has left. Code and reason are for WebSockets.
     fn close(ruby: &Ruby, this: &Connection, args: &[Value]) -> Result<(), Error> {
         // nil is as good as nothing.
-        let args = scan_args::<(), (Option<Option<u16>>, Option<Option<String>>), (), (), (), ()>(args)?;
+        type CodeAndReason = (Option<Option<u16>>, Option<Option<String>>);
+        let args = scan_args::<(), CodeAndReason, (), (), (), ()>(args)?;
         let (code, reason) = (args.optional.0.flatten(), args.optional.1.flatten());
         let code = code.unwrap_or(close_code::NORMAL);
         if !matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) {
@@ -299,7 +305,7 @@ impl Connection {
     /// connection.
     fn set_handler(this: Obj<Connection>, handler: Value) -> Result<Value, Error> {
         let Some(conn) = this.conn() else { return Ok(handler) };
-        if handler.as_raw() == this.handler.get() {
+        if this.closed.get() || handler.as_raw() == this.handler.get() {
             return Ok(handler);
         }
         if !handler.to_bool() {
@@ -312,9 +318,13 @@ impl Connection {
             callbacks = Callbacks::of(handler.as_raw());
             rb_sys::Qnil as VALUE
         })?;
-        if this.callbacks().close {
-            let old = this.handler.get();
-            notify(old, ids().close, client)?;
+        // Each hears of its end once, also one that the old one's `on_close` has put into its place.
+        while this.callbacks().close {
+            this.callbacks.set(Callbacks { close: false, ..this.callbacks() });
+            notify(this.handler.get(), ids().close, client)?;
+        }
+        if this.closed.get() {
+            return Ok(handler);
         }
         this.handler.set(handler.as_raw());
         this.callbacks.set(callbacks);

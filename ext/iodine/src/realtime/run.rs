@@ -37,7 +37,7 @@ pub fn run_events(ruby: &Ruby, conn: &ConnHandle) -> Option<Error> {
             };
             if fork::is_inert() {
                 std::mem::forget(events);
-                return None;
+                return ran.err();
             }
             if let Some(death) = ran.err().and_then(report_error) {
                 conn.put_back_events(events);
@@ -115,6 +115,7 @@ fn run_event(conn: &ConnHandle, object: Obj<Connection>, event: Event) -> Result
             called
         }
         Event::Closed(ended) => {
+            object.set_closed();
             let called = if has.close { call(object, ids.close) } else { Ok(()) };
             if !fork::is_inert() {
                 connection::end(object, conn);
@@ -153,7 +154,7 @@ pub fn run_deliveries(subscription: &Arc<Subscription>, jobs: &iodine_core::JobQ
             let ran = run_block(subscription, &message);
             if fork::is_inert() {
                 std::mem::forget(waiting);
-                return None;
+                return ran.err();
             }
             if let Some(death) = ran.err().and_then(report_error) {
                 if subscription.put_back_waiting(waiting) {

@@ -210,21 +210,24 @@ fn client_text<'e>(entry: &'e Entry<'_>, field: &Field) -> Option<Option<&'e [u8
 }
 
 fn write_field(out: &mut Vec<u8>, entry: &Entry<'_>, field: &Field, stop: u8) {
+    // What stands for nothing must not be taken for the end of the field, either.
+    let absent = |out: &mut Vec<u8>| escape::quoted(out, b"-", stop);
     match field {
         Field::Date => out.extend_from_slice(&entry.dates.clf),
         Field::HttpDate => out.extend_from_slice(&entry.dates.http),
         Field::Time => entry.write_time(out),
         Field::Status => number(out, u64::from(entry.status)),
-        Field::Size if entry.bytes == 0 => out.push(b'-'),
+        Field::Size if entry.bytes == 0 => absent(out),
         Field::Bytes | Field::Size => number(out, entry.bytes),
         Field::Micros => number(out, entry.micros()),
         Field::Millis => number(out, entry.millis()),
+        Field::Version | Field::Scheme if entry.head.is_none() => absent(out),
         Field::Version => {
-            out.extend_from_slice(entry.head.map_or("-", |head| head.version().as_str()).as_bytes())
+            out.extend_from_slice(entry.head.map_or("", |head| head.version().as_str()).as_bytes())
         }
-        Field::Scheme => out.extend_from_slice(entry.head.map_or("-", |_| entry.scheme.as_str()).as_bytes()),
+        Field::Scheme => out.extend_from_slice(entry.scheme.as_str().as_bytes()),
         _ => match client_text(entry, field).flatten() {
-            None | Some(b"") => out.push(b'-'),
+            None | Some(b"") => absent(out),
             Some(text) => escape::quoted(out, text, stop),
         },
     }

@@ -177,6 +177,7 @@ mod tests {
             b"'%{user_agent}'|%{referer}|%{header:host}\n\xff\xff\xff|'\xff||\\x7C\xff''",
             b"%{host}%{path}x%{method}\\%{target}\nx\xffx\\\xff\xff\xffx",
             "%{path}ä%{query}%%%{host}\na\u{e4}%\u{a5}b%\u{e4}".as_bytes(),
+            b"%{host}-%{query}-%{version}-%{scheme}\n",
             b"[%{time}] %{duration_ms}ms %{duration_us}us\n",
             b"%{\n\r\n\xff\0\xff\xc3\xff\xed\xa0\x80\xff\xf0\x9f",
         ] {

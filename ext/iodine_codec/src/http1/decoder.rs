@@ -37,6 +37,8 @@ pub enum Step<'i> {
 #[derive(Debug)]
 pub struct RequestDecoder {
     state: State,
+    /// The head of a refused request that was all right by itself, until somebody takes it.
+    refused: Option<Box<RequestHead>>,
 }
 
 #[derive(Debug)]
@@ -58,20 +60,7 @@ enum State {
     Refused {
         rejection: Rejection,
         is_head: bool,
-        head: Option<Box<RequestHead>>,
     },
-}
-
-/// A refusal on its way to the state, with the head if that could be understood.
-struct Refusal {
-    rejection: Rejection,
-    head: Option<Box<RequestHead>>,
-}
-
-impl From<Rejection> for Refusal {
-    fn from(rejection: Rejection) -> Refusal {
-        Refusal { rejection, head: None }
-    }
 }
 
 #[derive(Debug, Default)]
@@ -84,7 +73,7 @@ struct PartialHead {
 impl RequestDecoder {
     /// A decoder at the start of a connection.
     pub const fn new() -> RequestDecoder {
-        RequestDecoder { state: State::Start { skipped: 0 } }
+        RequestDecoder { state: State::Start { skipped: 0 }, refused: None }
     }
 
     /// True between messages, while nothing of the next one has come (empty lines do not count).
@@ -131,32 +120,28 @@ impl RequestDecoder {
     /// Decodes from the start of `input`; returns how many bytes were consumed and what came of them. Call again with
     /// the rest until the answer is [`Step::NeedMore`]. A rejection is final.
     pub fn decode<'i>(&mut self, input: &'i [u8], limits: &Limits) -> Result<(usize, Step<'i>), Rejection> {
-        self.decode_state(input, limits).map_err(|Refusal { rejection, head }| {
-            if !matches!(self.state, State::Refused { .. }) {
-                let is_head = match self.state {
-                    State::Start { .. } | State::StartLf { .. } => says_head(input),
-                    _ => self.is_head(),
-                };
-                self.state = State::Refused { rejection, is_head, head };
-            }
-            rejection
-        })
+        let decoded = self.decode_state(input, limits);
+        if let Err(rejection) = decoded {
+            let is_head = match self.state {
+                State::Start { .. } | State::StartLf { .. } => says_head(input),
+                _ => self.is_head(),
+            };
+            self.state = State::Refused { rejection, is_head };
+        }
+        decoded
     }
 
     /// The head of the request that was refused, for the log: there once, and only if the head by itself could be
     /// understood, as when its body is too long.
     pub fn take_refused_head(&mut self) -> Option<Box<RequestHead>> {
-        match &mut self.state {
-            State::Refused { head, .. } => head.take(),
-            _ => None,
-        }
+        self.refused.take()
     }
 
-    fn decode_state<'i>(&mut self, input: &'i [u8], limits: &Limits) -> Result<(usize, Step<'i>), Refusal> {
+    fn decode_state<'i>(&mut self, input: &'i [u8], limits: &Limits) -> Result<(usize, Step<'i>), Rejection> {
         match &mut self.state {
             State::Start { .. } | State::StartLf { .. } => self.decode_start(input, limits),
             State::Head(partial) => {
-                let (consumed, request) = partial.extend(input, limits)?;
+                let (consumed, request) = partial.extend(input, limits, &mut self.refused)?;
                 Ok((consumed, self.begin(request)))
             }
             State::Length(0) => Ok((0, self.end())),
@@ -171,11 +156,11 @@ impl RequestDecoder {
                 (consumed, Piece::Data(data)) => Ok((consumed, Step::Body(data))),
                 (consumed, Piece::End) => Ok((consumed, self.end())),
             },
-            State::Refused { rejection, .. } => Err((*rejection).into()),
+            State::Refused { rejection, .. } => Err(*rejection),
         }
     }
 
-    fn decode_start<'i>(&mut self, input: &'i [u8], limits: &Limits) -> Result<(usize, Step<'i>), Refusal> {
+    fn decode_start<'i>(&mut self, input: &'i [u8], limits: &Limits) -> Result<(usize, Step<'i>), Rejection> {
         let head = self.skip_empty_lines(input)?;
         let skipped = input.len().saturating_sub(head.len());
         if head.is_empty() {
@@ -190,7 +175,7 @@ impl RequestDecoder {
         let bytes = head.get(..found.len).unwrap_or_default();
         let headers = parse_headers(bytes, &found)?;
         let consumed = skipped.saturating_add(found.len);
-        let request = finish_head(bytes.to_vec(), &found, headers, limits)?;
+        let request = finish_head(bytes.to_vec(), &found, headers, limits, &mut self.refused)?;
         Ok((consumed, self.begin(Some(request))))
     }
 
@@ -235,7 +220,12 @@ impl Default for RequestDecoder {
 
 impl PartialHead {
     /// Adds input up to the end of the head. Returns how much of it belonged to the head.
-    fn extend(&mut self, input: &[u8], limits: &Limits) -> Result<(usize, Option<Request>), Refusal> {
+    fn extend(
+        &mut self,
+        input: &[u8],
+        limits: &Limits,
+        refused: &mut Option<Box<RequestHead>>,
+    ) -> Result<(usize, Option<Request>), Rejection> {
         let seen = self.bytes.len();
         // Beyond the limit and one byte more the scan is certain to refuse, so this bounds the buffer and loses nothing.
         let room = limits.head.saturating_add(1).saturating_sub(seen);
@@ -248,7 +238,7 @@ impl PartialHead {
         self.bytes.truncate(found.len);
         let bytes = std::mem::take(&mut self.bytes);
         let headers = parse_headers(&bytes, &found)?;
-        let request = finish_head(bytes, &found, headers, limits)?;
+        let request = finish_head(bytes, &found, headers, limits, refused)?;
         Ok((found.len.saturating_sub(seen), Some(request)))
     }
 }
@@ -264,12 +254,21 @@ fn finish_head(
     found: &Found,
     headers: Vec<HeaderSpan>,
     limits: &Limits,
-) -> Result<Request, Refusal> {
+    refused: &mut Option<Box<RequestHead>>,
+) -> Result<Request, Rejection> {
     let head = RequestHead::new(bytes, found.request_line, headers);
     match framing::frame(&head, limits) {
         Ok(framing) => Ok(Request { head, framing }),
-        Err(rejection) => Err(Refusal { rejection, head: Some(Box::new(head)) }),
+        Err(rejection) => {
+            keep_refused(refused, head);
+            Err(rejection)
+        }
     }
+}
+
+#[cold]
+fn keep_refused(place: &mut Option<Box<RequestHead>>, head: RequestHead) {
+    *place = Some(Box::new(head));
 }
 
 /// Finds the header lines of a complete head. The scan counted them, so that the common head finds its room on the

@@ -7,7 +7,7 @@ use super::{Reactor, Readiness};
 use crate::conn::{ConnHandle, ConnId, Peer};
 use crate::job::Job;
 use crate::log::{self, Level};
-use crate::outgoing::{Attached, Handshake, Outgoing, Target};
+use crate::outgoing::{Attached, Handshake, Outgoing, Taken, Target};
 use crate::realtime::Event;
 use crate::stream::Stream;
 use crate::sys::Fd;
@@ -19,12 +19,19 @@ use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
+/// Why a connection is given up.
+const TOO_LONG: &str = "it took too long";
+
 /// A connection that is not open yet.
 #[derive(Debug)]
 pub(super) struct Opening {
     outgoing: Outgoing,
+    /// Which of them is tried.
+    target: Target,
     /// Until when it has to be open.
-    pub(super) by: Instant,
+    by: Instant,
+    /// Until when this target has to be reached, so that the others have their share of the time.
+    reached_by: Instant,
     step: Step,
 }
 
@@ -38,30 +45,42 @@ enum Step {
     },
 }
 
+impl Opening {
+    /// When the step that it is at must be over.
+    pub(super) fn deadline(&self) -> Instant {
+        match self.step {
+            Step::Connecting => self.reached_by,
+            Step::Tls | Step::Handshake { .. } => self.by,
+        }
+    }
+}
+
 impl Reactor {
     /// Makes a connection.
     pub(super) fn connect(&mut self, outgoing: Outgoing) {
         let by = self.now + outgoing.timeout;
-        self.try_next(outgoing, by, "there is no address to connect to");
+        self.try_next(outgoing, by, "there is no address to connect to".to_owned());
     }
 
     /// Tries the next target. Without one, the application hears of the end.
-    fn try_next(&mut self, mut outgoing: Outgoing, by: Instant, why: &str) {
-        let mut why = why.to_owned();
+    fn try_next(&mut self, mut outgoing: Outgoing, by: Instant, mut why: String) {
         while !outgoing.targets.is_empty() {
             let target = outgoing.targets.remove(0);
             match open_socket(&target, &outgoing) {
-                Ok((stream, peer)) => return self.wait_for(stream, peer, outgoing, by),
+                Ok((stream, peer)) => return self.wait_for(stream, peer, outgoing, target, by),
                 Err(error) => why = format!("{target}: {error}"),
             }
         }
         self.give_up_outgoing(outgoing, &why);
     }
 
-    fn wait_for(&mut self, stream: Stream, peer: Peer, outgoing: Outgoing, by: Instant) {
+    fn wait_for(&mut self, stream: Stream, peer: Peer, outgoing: Outgoing, target: Target, by: Instant) {
         let (service, draining) = (outgoing.service.clone(), self.is_draining());
         let upgrade = outgoing.upgrade.clone();
-        let opening = Box::new(Opening { outgoing, by, step: Step::Connecting });
+        let others = u32::try_from(outgoing.targets.len()).unwrap_or(u32::MAX - 1);
+        let share = by.saturating_duration_since(self.now) / (others + 1);
+        let reached_by = self.now + share;
+        let opening = Box::new(Opening { outgoing, target, by, reached_by, step: Step::Connecting });
         let Ok(id) = self.insert_opening(stream, peer, service, &upgrade, opening) else { return };
         if draining {
             return self.fail_opening(id, "the server is ending");
@@ -177,16 +196,15 @@ impl Reactor {
     fn try_another(&mut self, id: ConnId, why: &str) {
         let Some(conn) = self.conn(id) else { return };
         let Some(opening) = conn.opening.take() else { return };
-        let Opening { outgoing, by, .. } = *opening;
+        let Opening { outgoing, target, by, .. } = *opening;
         self.forget(id);
-        self.try_next(outgoing, by, why);
+        self.try_next(outgoing, by, format!("{target}: {why}"));
     }
 
     /// There will be no connection. The handler hears of that as it would of a close.
     pub(super) fn fail_opening(&mut self, id: ConnId, why: &str) {
-        let Some(conn) = self.conn(id) else { return };
-        let peer = conn.shared().peer_text();
-        log::message(Level::Info, &format!("no connection to {peer} could be made: {why}"));
+        let Some(opening) = self.conn(id).and_then(|conn| conn.opening.as_deref()) else { return };
+        log::message(Level::Info, &format!("no connection could be made: {}: {why}", opening.target));
         self.remove(id);
     }
 
@@ -195,29 +213,35 @@ impl Reactor {
         let Some(opening) = self.conn(id).and_then(|conn| conn.opening.as_deref()) else { return };
         match opening.step {
             _ if ended => self.fail_opening(id, "the peer has closed it before it was open"),
-            // The others have as much right to a try, but no time is left.
-            _ => self.fail_opening(id, "it took too long"),
+            Step::Connecting if !opening.outgoing.targets.is_empty() => self.try_another(id, TOO_LONG),
+            _ => self.fail_opening(id, TOO_LONG),
         }
     }
 
     /// Takes over a socket of the application's.
     pub(super) fn attach(&mut self, attached: Attached) {
         let Attached { stream, service, upgrade, taker } = attached;
+        if self.is_over() {
+            return;
+        }
         let peer = Peer::Unix(Arc::from("attached"));
-        match self.insert(stream, peer, service.clone(), Some(upgrade.clone())) {
-            Ok(id) => {
-                let Some(conn) = self.conn(id) else { return };
-                let shared = conn.shared().clone();
-                if let Some(taker) = taker {
-                    // Its first event is not for an app thread, unless nobody waits for it any more.
-                    if taker.try_send(shared.clone()).is_ok() {
-                        self.jobs
-                            .retain(|job| !matches!(job, Job::Events(conn) if Arc::ptr_eq(conn, &shared)));
-                    }
+        let inserted = self.insert(stream, peer, service, Some(upgrade));
+        if let Err(error) = &inserted {
+            log::message(Level::Error, &format!("a socket can not be attached: {error}"));
+        }
+        let draining = self.is_draining();
+        let shared = inserted.ok().and_then(|id| self.conn(id)).map(|conn| conn.shared().clone());
+        if let Some(shared) = shared.as_ref().filter(|_| draining) {
+            self.deliver(shared, Event::Shutdown);
+        }
+        match (taker, shared) {
+            (None, _) => {}
+            (Some(taker), None) => drop(taker.try_send(Taken::Over)),
+            // Its first event is not for an app thread, unless nobody waits for it any more.
+            (Some(taker), Some(shared)) => {
+                if taker.try_send(Taken::Yours(shared.clone())).is_ok() {
+                    self.jobs.retain(|job| !matches!(job, Job::Events(conn) if Arc::ptr_eq(conn, &shared)));
                 }
-            }
-            Err(error) => {
-                log::message(Level::Error, &format!("a socket can not be attached: {error}"));
             }
         }
     }

@@ -219,7 +219,7 @@ impl Reactor {
     }
 
     fn deliver_here(&mut self, message: &Arc<Message>) {
-        self.hub.publish(message, &mut self.published, &mut self.jobs);
+        self.hub.publish(message, self.now, &mut self.published, &mut self.jobs);
     }
 
     /// Sends what was said in this turn: in one write for each link, however much it was.

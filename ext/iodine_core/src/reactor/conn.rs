@@ -26,6 +26,8 @@ const SILENCE: Duration = Duration::from_secs(2);
 /// A server that ends lets a connection that was in use just now have its next request: that one is answered and told to
 /// be the last, whereas it would be lost if it met the close on its way.
 const LAST_CHANCE: Duration = Duration::from_millis(250);
+/// How long a real-time connection may read nothing when the server is ending.
+const LAST_READING: Duration = Duration::from_secs(3);
 /// Reads of one connection in a turn, so that none keeps the others waiting.
 const READS: usize = 16;
 /// A body is read straight into its own memory while at least so much of it is outstanding.
@@ -117,7 +119,7 @@ impl Conn {
     /// When it must have got on, as things stand.
     fn deadline(&self) -> Option<Instant> {
         if let Some(opening) = &self.opening {
-            return Some(opening.by);
+            return Some(opening.deadline());
         }
         if let Some(until) = self.lingering {
             return Some(until.min(self.active + SILENCE));
@@ -135,7 +137,7 @@ impl Conn {
             return Some(by);
         }
         if let Some((since, _)) = self.blocked.filter(|_| !io.outbox.is_empty()) {
-            return Some(since + http.write_timeout);
+            return Some(since + self.reading_time());
         }
         if let Some(speaking) = &self.realtime {
             return speaking.deadline(&io, self.active, self.paused.is_some());
@@ -159,13 +161,14 @@ impl Conn {
     /// Whether enough of a body or of an answer moved in the time that is over; then there is as much time again.
     fn moves(&mut self, now: Instant) -> bool {
         let http = &self.shared.service().http;
+        let reading_time = self.reading_time();
         let io = self.shared.lock();
         let (before, after, time) = match (&mut self.blocked, &mut self.message) {
             _ if self.lingering.is_some() => return false,
             (Some((since, delivered)), _) if !io.outbox.is_empty() => {
                 *since = now;
                 let before = std::mem::replace(delivered, io.delivered());
-                (before, *delivered, http.write_timeout)
+                (before, *delivered, reading_time)
             }
             (_, Some(message)) => {
                 self.began = now;
@@ -175,6 +178,16 @@ impl Conn {
             _ => return false,
         };
         after.saturating_sub(before) >= least(time).max(1)
+    }
+
+    /// How long the client may read nothing of what waits for it. The end of the server waits for real-time connections
+    /// only as long as they read.
+    fn reading_time(&self) -> Duration {
+        let time = self.shared.service().http.write_timeout;
+        match self.realtime.is_some() && self.shared.handle().is_draining() {
+            true => time.min(LAST_READING),
+            false => time,
+        }
     }
 
     /// When to look again while the application is at work.
@@ -281,14 +294,20 @@ impl Reactor {
             self.remove(id);
             return Err(error);
         }
-        let conns = &self.conns;
+        self.prune_deadlines();
+        Ok(id)
+    }
+
+    /// Throws out what means nothing any more, when much has gathered.
+    pub(super) fn prune_deadlines(&mut self) {
+        let (conns, timers) = (&self.conns, &self.timers);
         self.deadlines.prune(|at, due| match due {
             Due::Conn(id) => {
                 conns.get(id.slot as usize).is_some_and(|conn| conn.id() == id && conn.checked_at == Some(at))
             }
-            Due::Timer(_) | Due::Accept(_) | Due::DrainEnd => true,
+            Due::Timer(id) => timers.contains_key(&id),
+            Due::Accept(_) | Due::DrainEnd => true,
         });
-        Ok(id)
     }
 
     /// Drops a connection of which nobody is to hear.
@@ -320,7 +339,7 @@ impl Reactor {
     }
 
     /// As [`Reactor::register`], for a connection that has lived without: it can not go on if that fails.
-    fn register_late(&mut self, id: ConnId) {
+    pub(super) fn register_late(&mut self, id: ConnId) {
         if self.register(id).is_err() {
             self.remove(id);
         }
@@ -562,6 +581,11 @@ impl Reactor {
         }
         let slow = if conn.message.is_some() { "body" } else { "head" };
         self.refuse_request(id, 408, &format!("the request {slow} took too long"));
+    }
+
+    /// Whether nobody is left to run what there is to do.
+    pub(super) fn is_over(&self) -> bool {
+        matches!(self.phase, Phase::Drained | Phase::Ended)
     }
 
     pub(super) fn is_draining(&self) -> bool {

@@ -126,13 +126,12 @@ impl Reactor {
         };
         let expects = request.framing.expect_continue && !more;
         let sink = BodySink::new(expected, conn.shared().service().http.body_memory);
-        let Request { mut head, framing } = request;
-        if conn.shared().service().http.request_id {
-            let trusted = conn.shared().is_trusted();
-            self.identify(&mut head, trusted);
-        }
-        let conn = self.conn(id)?;
+        let wants_id = conn.shared().service().http.request_id;
+        let Request { head, framing } = request;
         conn.message = Some(Box::new(Message { head, framing, sink, before: 0, started: now }));
+        if wants_id {
+            self.identify(id);
+        }
         // A client that has sent some of the body does not wait for leave (RFC 9110 section 10.1.1).
         expects.then_some(Outcome::Paused(Pause::Continue))
     }
@@ -167,7 +166,9 @@ impl Reactor {
         let keep_alive = framing.keep_alive && !draining;
         let facts = RequestFacts { version: head.version(), keep_alive, head: head.is_head() };
         let shared = conn.shared().clone();
-        conn.finished = !keep_alive;
+        // Behind a request to upgrade may come what belongs to another protocol.
+        let ends = !keep_alive && !framing.upgrade;
+        conn.finished = ends;
         let conn_of_job = shared.clone();
         let job = RequestJob { conn: conn_of_job, head, body, facts, started, arrived: now, crowded };
         let job = Job::Request(Box::new(job));
@@ -178,7 +179,7 @@ impl Reactor {
             conn.finished = true;
             return Some(Outcome::Finished);
         }
-        io.client_ends = !framing.keep_alive;
+        io.client_ends = ends && !framing.keep_alive;
         let ready = io.dispatch(job);
         let in_flight = io.in_flight;
         // A client that asks without reading must not fill our memory with answers.
@@ -190,7 +191,7 @@ impl Reactor {
             ready => self.jobs.extend(ready),
         }
         match () {
-            () if !keep_alive => Some(Outcome::Finished),
+            () if ends => Some(Outcome::Finished),
             () if framing.upgrade => Some(Outcome::Paused(Pause::Upgrade)),
             () if in_flight >= PIPELINE || !reads => Some(Outcome::Paused(Pause::Pipeline)),
             () if full => Some(Outcome::Paused(Pause::Queue)),
@@ -242,6 +243,8 @@ impl Reactor {
         let switched = self.switch(id);
         let Some(conn) = self.conn(id) else { return };
         match conn.paused.take() {
+            // What waited was a matter of HTTP.
+            _ if switched => {}
             Some(Pause::Reject(rejection)) => return self.reject(id, rejection),
             // Nobody will read the body: the client need not send it.
             Some(Pause::Continue) if self.is_crowded(id) => {
@@ -265,7 +268,6 @@ impl Reactor {
                 self.write_at_once(id);
             }
             Some(Pause::Pipeline | Pause::Queue | Pause::Upgrade | Pause::Events) => {}
-            None if switched => {}
             None => return,
         }
         let Some(conn) = self.conn(id) else { return };
@@ -315,7 +317,7 @@ impl Reactor {
         let Some(mut head) = conn.decoder.take_refused_head() else { return (None, now) };
         if conn.shared().service().http.request_id {
             let trusted = conn.shared().is_trusted();
-            self.identify(&mut head, trusted);
+            self.give_id(&mut head, trusted);
         }
         (Some(head), now)
     }

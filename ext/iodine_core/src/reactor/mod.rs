@@ -24,7 +24,7 @@ use crate::conn::ConnHandle;
 use crate::conn::ConnId;
 use crate::episode::Episode;
 use crate::hub::Hub;
-use crate::job::Job;
+use crate::job::{Job, Root};
 use crate::link::Link;
 use crate::listener::{BACKLOG, Listener};
 use crate::notice::{Notice, Notices};
@@ -85,6 +85,8 @@ pub struct Reactor {
     unheard_links: Vec<Option<usize>>,
     deadlines: Deadlines,
     timers: HashMap<u64, Running>,
+    /// Those of them that will fire again, by their blocks.
+    timers_by_root: HashMap<Root, u64>,
     next_timer: u64,
     /// Jobs of this turn; published at its end.
     jobs: Vec<Job>,
@@ -96,6 +98,8 @@ pub struct Reactor {
     unwritten: Vec<ConnId>,
     read_buffer: Box<[u8]>,
     phase: Phase,
+    /// The time to drain was over before the connections were.
+    cut_off: bool,
     stall: StallWatch,
     idle_wanted: bool,
     /// Whether something has happened since the process was last idle. Not that `on_idle` blocks were given: one that
@@ -131,6 +135,8 @@ struct Running {
     left: Option<u64>,
     /// Its block waits to be run, or runs.
     at_work: bool,
+    /// It will not fire again.
+    cancelled: bool,
 }
 
 impl Reactor {
@@ -157,6 +163,7 @@ impl Reactor {
             unheard_links: Vec::new(),
             deadlines: Deadlines::default(),
             timers: HashMap::new(),
+            timers_by_root: HashMap::new(),
             next_timer: 0,
             jobs: Vec::new(),
             starved: Vec::new(),
@@ -164,6 +171,7 @@ impl Reactor {
             unwritten: Vec::new(),
             read_buffer: vec![0; READ_BUFFER].into_boxed_slice(),
             phase: Phase::Serving,
+            cut_off: false,
             stall: StallWatch::new(now),
             idle_wanted: false,
             was_active: true,
@@ -209,6 +217,15 @@ impl Reactor {
         self.say_last_words();
         // What app threads left behind holds this reactor's handle, and so itself.
         self.handle.write_unwritten();
+        // Whoever waits for an answer to a command learns that there will be none.
+        while self.handle.next_command().is_some() {}
+    }
+
+    /// In a fork of the process that it belongs to: lets go of it. Its sockets are closed here, and go on there.
+    pub fn abandon(self) {
+        for (_, conn) in &self.conns {
+            drop(conn.shared().lock().close());
+        }
     }
 
     /// The poller's descriptor: readable when [`Reactor::turn`] would find something.
@@ -273,10 +290,12 @@ impl Reactor {
         if self.handle.jobs().is_short_handed() {
             self.handle.notices().wake();
         }
+        // Only now: what the last connections lead to is in the queue.
         let outlasts = |(_, conn): (usize, &Conn)| conn.shared().service().realtime.outlasts;
         if self.phase == Phase::Draining && self.conns.iter().all(outlasts) {
             self.phase = Phase::Drained;
-            self.handle.notices().post(Notice::Drained);
+            let notice = if self.cut_off { Notice::DrainTimedOut } else { Notice::Drained };
+            self.handle.notices().post(notice);
         }
     }
 
@@ -366,6 +385,7 @@ impl Reactor {
                 self.say_to_worker(slot, &Frame::Reply { id, bytes: &bytes })
             }
             Command::AddTimer(timer) => self.add_timer(timer),
+            Command::CancelTimer(root) => self.cancel_timer(root),
             Command::TimerDone(id) => self.rearm_timer(id),
             Command::WantIdle => self.idle_wanted = true,
             Command::Shutdown(until) => self.shut_down(until),
@@ -397,8 +417,22 @@ impl Reactor {
         let Some(next) = self.now.checked_add(timer.every) else {
             return self.jobs.push(Job::Forget(timer.root));
         };
-        self.timers.insert(id, Running { timer, next, left: timer.times, at_work: false });
+        self.timers.insert(id, Running { timer, next, left: timer.times, at_work: false, cancelled: false });
+        self.timers_by_root.insert(timer.root, id);
         self.deadlines.add(next, Due::Timer(id));
+        self.prune_deadlines();
+    }
+
+    /// One whose block waits or runs is only done with when that has run.
+    fn cancel_timer(&mut self, root: Root) {
+        let Some(id) = self.timers_by_root.remove(&root) else { return };
+        let Some(running) = self.timers.get_mut(&id) else { return };
+        if running.at_work {
+            running.cancelled = true;
+            return;
+        }
+        self.timers.remove(&id);
+        self.jobs.push(Job::Forget(root));
     }
 
     fn fire_timer(&mut self, id: u64) {
@@ -409,6 +443,7 @@ impl Reactor {
         let root = running.timer.root;
         if last {
             self.timers.remove(&id);
+            self.timers_by_root.remove(&root);
         }
         self.jobs.push(Job::Timer { id, root, last });
     }
@@ -418,6 +453,11 @@ impl Reactor {
         let is_draining = self.is_draining();
         let Some(running) = self.timers.get_mut(&id) else { return };
         running.at_work = false;
+        if running.cancelled {
+            let root = running.timer.root;
+            self.timers.remove(&id);
+            return self.jobs.push(Job::Forget(root));
+        }
         if is_draining {
             return self.drop_timers();
         }
@@ -431,9 +471,10 @@ impl Reactor {
 
     /// Timers end with the server; one whose block is at work, when that is done.
     fn drop_timers(&mut self) {
-        let jobs = &mut self.jobs;
+        let (jobs, by_root) = (&mut self.jobs, &mut self.timers_by_root);
         self.timers.retain(|_, running| {
             if !running.at_work {
+                by_root.remove(&running.timer.root);
                 jobs.push(Job::Forget(running.timer.root));
             }
             running.at_work
@@ -474,8 +515,7 @@ impl Reactor {
             return;
         }
         self.close_all();
-        self.phase = Phase::Drained;
-        self.handle.notices().post(Notice::DrainTimedOut);
+        self.cut_off = true;
     }
 
     /// Closes, rather than drops: a connection whose lane holds jobs of its own would live on in them.

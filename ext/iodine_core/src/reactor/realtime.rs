@@ -80,6 +80,10 @@ impl Reactor {
         conn.decoder = RequestDecoder::new();
         conn.message = None;
         conn.finished = false;
+        // The end may have been read already, as that of the requests. It can be read again.
+        conn.unread = true;
+        // A client that had no more to ask may not have been listened to.
+        self.register_late(id);
         if draining {
             self.deliver(&shared, Event::Shutdown);
         }
@@ -87,7 +91,7 @@ impl Reactor {
     }
 
     /// Leaves an event to the application.
-    fn deliver(&mut self, conn: &ConnHandle, event: Event) {
+    pub(super) fn deliver(&mut self, conn: &ConnHandle, event: Event) {
         if conn.lock().deliver(event) {
             self.jobs.push(Job::Events(conn.clone()));
         }
@@ -237,11 +241,16 @@ impl Reactor {
 
     /// The server is ending. False if that is for HTTP to deal with.
     pub(super) fn shut_down_realtime(&mut self, id: ConnId) -> bool {
+        let now = self.now;
         let Some(conn) = self.conn(id).filter(|conn| conn.realtime.is_some()) else { return false };
         let shared = conn.shared().clone();
-        if !shared.service().realtime.outlasts {
-            self.deliver(&shared, Event::Shutdown);
+        if shared.service().realtime.outlasts {
+            return true;
         }
+        // From here on it has less time to read.
+        conn.blocked = conn.blocked.map(|(_, delivered)| (now, delivered));
+        self.watch(id);
+        self.deliver(&shared, Event::Shutdown);
         true
     }
 

@@ -1,6 +1,7 @@
 //! Ids of requests, on listeners that want them: a trusted proxy's, or one of ours, from the head's arrival on.
 
 use super::Reactor;
+use crate::conn::ConnId;
 use iodine_codec::http::RequestHead;
 use iodine_codec::http::request_id::{self, Sequence};
 use std::fs::File;
@@ -9,8 +10,19 @@ use std::io::Read;
 use std::time::SystemTime;
 
 impl Reactor {
-    /// Sees to it that the request has an id, whose peer may be `trusted` to have given it one.
-    pub(super) fn identify(&mut self, head: &mut RequestHead, trusted: bool) {
+    /// Sees to it that the request which is arriving has an id.
+    pub(super) fn identify(&mut self, id: ConnId) {
+        let Some(conn) = self.conn(id) else { return };
+        let trusted = conn.shared().is_trusted();
+        let Some(mut message) = conn.message.take() else { return };
+        self.give_id(&mut message.head, trusted);
+        if let Some(conn) = self.conn(id) {
+            conn.message = Some(message);
+        }
+    }
+
+    /// The same for any head; its peer may be `trusted` to have given it one.
+    pub(super) fn give_id(&mut self, head: &mut RequestHead, trusted: bool) {
         if !trusted || request_id::given(head).is_none() {
             let ids = self.request_ids.get_or_insert_with(|| Sequence::new(seed()));
             request_id::assign(head, &ids.next_id());

@@ -150,6 +150,14 @@ impl Client {
         bytes
     }
 
+    /// So many bytes, behind what was taken before.
+    pub fn exactly(&mut self, count: usize) -> Vec<u8> {
+        while self.received.len() < count {
+            self.fill();
+        }
+        self.received.drain(..count).collect()
+    }
+
     /// The next answer, which must be whole.
     pub fn answer(&mut self) -> Reply {
         let end = loop {
