@@ -1,0 +1,67 @@
+# frozen_string_literal: true
+
+# Two clusters, much to say, and a Redis that dies in the middle of it. IODINE_SPEC_REDIS_SECONDS says for how long, 10 unless
+# told; IODINE_SPEC_REDIS_RATE how many messages in a second, 10,000.
+
+require_relative "../support/cluster"
+require_relative "../support/redis_server"
+
+RSpec.describe "two clusters with much to say", :slow, timeout: 600 do
+  include WithRedis
+  include ClusterAsking
+
+  seconds = Integer(ENV.fetch("IODINE_SPEC_REDIS_SECONDS", 10))
+  rate = Integer(ENV.fetch("IODINE_SPEC_REDIS_RATE", 10_000))
+
+
+  it "lose nothing but what is said around the moment of its death, and hear nothing twice" do
+    redis = start_redis
+    listen = "$heard = []; Iodine.subscribe('count') { |_, m| $heard << m.to_i }"
+    servers = Array.new(2) { serve(Asking::APP, threads: 4, workers: 2, before: [ClusterAsking::SETUP, WithRedis.engine(redis), listen].join("\n")) }
+    servers.each { |server| wait_until_joined(server) }
+    one, two = servers
+    in_worker(0, <<~RUBY, of: one)
+      $sent = 0
+      Thread.new do
+        started = Process.clock_gettime(Process::CLOCK_MONOTONIC)
+        while (passed = Process.clock_gettime(Process::CLOCK_MONOTONIC) - started) < #{seconds}
+          while $sent < passed * #{rate}
+            Iodine.publish("count", $sent.to_s)
+            $sent += 1
+          end
+          sleep 0.005
+        end
+        $over = true
+      end
+      nil
+    RUBY
+    sent = -> { in_worker(0, "$sent", of: one) }
+    eventually(seconds) { sent.call > seconds * rate * 0.4 }
+    outage = [sent.call]
+    redis.kill
+    servers.each { |server| server.wait_for_log(/subscription connection lost/) }
+    redis.start
+    servers.each { |server| wait_until_joined(server, times: 2) }
+    # Joined means that Redis tells it of what all say.
+    eventually { redis.call("PUBSUB", "NUMSUB", "count").last == 2 }
+    eventually(seconds + 10) { in_worker(0, "$over", of: one) }
+    last = sent.call - 1
+    eventually(20, "the end was not heard") do
+      servers.all? { |server| [0, 1].all? { |place| in_worker(place, "$heard.last", of: server) == last } }
+    end
+    # What was on its way when Redis died, or was said until both were back.
+    outage << (outage.first + (rate * 6))
+    lost = servers.flat_map do |server|
+      [0, 1].map do |place|
+        numbers = in_worker(place, "$heard", of: server)
+        expect(numbers.uniq.size).to eq(numbers.size)
+        expect(numbers).to eq(numbers.sort) if server == one
+        missing = [*0..last] - numbers
+        expect(missing).to all(be_between(outage.first - rate, outage.last))
+        missing.size
+      end
+    end
+    RSpec.configuration.reporter.message("  #{last + 1} messages; lost around the outage: #{lost.first(2)} in the cluster itself, #{lost.last(2)} in the other")
+    expect(two.log).not_to include("FATAL")
+  end
+end
