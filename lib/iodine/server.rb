@@ -230,9 +230,10 @@ module Iodine
         State.fire(:start_shutdown)
         limit = now + (@failed ? LAST_BREATH : shutdown_timeout)
         drain unless @failed
-        finish_engines unless @failed
+        limit = [limit, now + LAST_WORDS].max
+        finish_engines(limit) unless @failed
         Base.end_jobs
-        end_threads([limit, now + LAST_WORDS].max)
+        end_threads(limit)
         Engines.leave
         State.fire(:on_finish)
         give_up if @failed
@@ -258,8 +259,11 @@ module Iodine
         end
       end
 
-      # What was published last leaves by way of Redis, too.
-      def finish_engines
+      # What was published last leaves by way of Redis, too: the last callbacks may still run, and engines need app threads.
+      def finish_engines(limit)
+        return if Server.child? || RedisEngines.none?
+
+        sleep 0.005 until Base.at_rest? || now > limit || insisted?
         limit = now + RedisEngines::LAST_WORDS
         sleep 0.005 while RedisEngines.busy? && now < limit && !insisted?
         RedisEngines.stop

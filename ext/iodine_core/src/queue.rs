@@ -171,6 +171,12 @@ impl JobQueue {
         self.shared.entered.load(Relaxed) < self.shared.crew.load(Relaxed)
     }
 
+    /// Whether no job waits and none runs.
+    pub fn is_at_rest(&self) -> bool {
+        let state = self.lock();
+        state.jobs.is_empty() && state.active == 0
+    }
+
     /// Lets the threads end once nothing waits.
     pub fn end(&self) {
         self.set_crew(0);
@@ -393,15 +399,19 @@ mod tests {
     #[test]
     fn hands_out_jobs_in_order_and_ends() {
         let queue = JobQueue::new(10);
-        let mut thread = queue.enter();
         queue.publish(&mut vec![Job::Task(1), Job::Task(2)]);
+        assert!(!queue.is_at_rest());
+        let mut thread = queue.enter();
         assert_eq!(task(thread.wait(|| {}).0), 1);
         assert!(matches!(thread.take(), Some((Job::Task(2), false))));
+        assert!(!queue.is_at_rest(), "the last one runs");
         assert!(thread.take().is_none());
         queue.push(Job::Task(3));
         queue.end();
         assert_eq!(task(thread.wait(|| {}).0), 3);
         assert!(matches!(thread.wait(|| {}).0, Taken::Ended));
+        drop(thread);
+        assert!(queue.is_at_rest());
     }
 
     #[test]
