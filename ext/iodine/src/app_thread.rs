@@ -31,15 +31,22 @@ pub fn work(ruby: &Ruby) -> Result<(), Error> {
     let Some(handle) = process::handle() else { return Ok(()) };
     realtime::set_in_batch(true);
     let mut thread = handle.jobs().enter();
-    let mut runner = Runner { handle, answered: Vec::new(), lines: Lines::default(), killed: None };
+    let mut runner =
+        Runner { handle, answered: Vec::new(), lines: Lines::default(), killed: None, leads: false };
+    if let Some(lead) = process::lead() {
+        thread.follow(lead);
+    }
     let interrupter = thread.interrupter();
     loop {
         let taken = {
             let (runner, thread) = (&mut runner, &mut thread);
             gvl::without(
                 || {
+                    thread.finish_job();
                     runner.write_out();
-                    thread.wait(|| runner.handle.wake())
+                    let taken = thread.wait(|| runner.handle.wake());
+                    runner.leads = thread.leads();
+                    taken
                 },
                 || interrupter.interrupt(),
             )
@@ -82,7 +89,8 @@ pub fn work(ruby: &Ruby) -> Result<(), Error> {
 pub fn run_waiting(ruby: &Ruby) -> Result<bool, Error> {
     let Some(handle) = process::handle() else { return Ok(false) };
     let mut thread = handle.jobs().enter();
-    let mut runner = Runner { handle, answered: Vec::new(), lines: Lines::default(), killed: None };
+    let mut runner =
+        Runner { handle, answered: Vec::new(), lines: Lines::default(), killed: None, leads: false };
     // What these jobs add is left for the next time, so that signals and workers get their turn.
     for _ in 0..runner.handle.jobs().waiting() {
         let Some((job, _)) = thread.take() else { break };
@@ -110,6 +118,8 @@ struct Runner {
     answered: Vec<Line>,
     lines: Lines,
     killed: Option<Error>,
+    /// Whether this thread turns the reactor, so that nobody else writes.
+    leads: bool,
 }
 
 // SAFETY: it crosses to no other thread: `without` runs its work on the calling one. `killed`, its only Ruby value, is
@@ -135,7 +145,7 @@ impl Runner {
             let Some((job, room)) = thread.take() else { return };
             self.note_room(room);
             // Nothing that is ready waits for a slow job; when a quick one turns out slow, the reactor notices.
-            if self.handle.unwritten() >= HAND_OVER || !self.handle.jobs().is_quick() {
+            if !self.handle.jobs().is_quick() || self.handle.unwritten() >= HAND_OVER && !self.leads {
                 self.hand_over();
             }
             self.run(ruby, job);
@@ -285,16 +295,24 @@ impl Runner {
         }
     }
 
+    /// Has the answers at hand written, before something that may take a while. With the GVL.
     fn hand_over(&self) {
-        if self.handle.unwritten() > 0 {
+        if self.handle.unwritten() == 0 {
+            return;
+        }
+        if self.leads {
+            // The interrupt that may forbid it is looked at before long, and then the reactor will have seen them.
+            let handle = &self.handle;
+            let _ = gvl::without(|| handle.write_unwritten(), || {});
+        } else {
             self.handle.send(Command::Flush);
         }
     }
 
     /// Writes answers and log lines. Without the GVL.
     fn write_out(&mut self) {
-        if self.handle.unwritten() > WRITE_SELF {
-            self.hand_over();
+        if self.handle.unwritten() > WRITE_SELF && !self.leads {
+            self.handle.send(Command::Flush);
         } else {
             self.handle.write_unwritten();
         }

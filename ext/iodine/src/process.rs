@@ -9,7 +9,7 @@ use iodine_core::command::{Command, Handle};
 use iodine_core::link::Link;
 use iodine_core::log::{Destination, Writer};
 use iodine_core::sys::Board;
-use iodine_core::{Listener, Reactor, ReactorConfig, Root};
+use iodine_core::{Lead, Listener, Reactor, ReactorConfig, Root};
 use mio::Events;
 use std::collections::HashSet;
 use std::io;
@@ -18,8 +18,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-static STATE: Mutex<State> =
-    Mutex::new(State { listeners: Vec::new(), role: Role::Idle, board: None, nursery: None, handle: None });
+static STATE: Mutex<State> = Mutex::new(State {
+    listeners: Vec::new(),
+    role: Role::Idle,
+    board: None,
+    nursery: None,
+    handle: None,
+    lead: None,
+});
 
 struct State {
     listeners: Vec<Arc<Listener>>,
@@ -29,6 +35,8 @@ struct State {
     nursery: Option<(usize, Link, Link)>,
     /// The way to the reactor, while there is one.
     handle: Option<Handle>,
+    /// Who turns it, in a process that serves.
+    lead: Option<Lead>,
 }
 
 enum Role {
@@ -80,6 +88,11 @@ pub fn handle() -> Option<Handle> {
     lock().handle.clone()
 }
 
+/// Who turns the reactor of a process that serves.
+pub fn lead() -> Option<Lead> {
+    lock().lead.clone()
+}
+
 /// Starts serving in this process. A forked worker names its `slot`.
 pub fn start_worker(slot: Option<usize>, mut config: ReactorConfig) -> io::Result<()> {
     roots::serve();
@@ -104,7 +117,9 @@ pub fn start_worker(slot: Option<usize>, mut config: ReactorConfig) -> io::Resul
     subscriptions::announce(reactor.handle());
     state.handle = Some(reactor.handle().clone());
     let log = Writer::start(state.listeners.iter().filter_map(|listener| log_of(listener)))?;
-    let thread = std::thread::Builder::new().name("iodine-reactor".into()).spawn(move || reactor.run())?;
+    let (lead, standby) = Lead::new(reactor);
+    state.lead = Some(lead);
+    let thread = std::thread::Builder::new().name("iodine-reactor".into()).spawn(move || standby.run())?;
     state.role = Role::Worker { thread, log };
     Ok(())
 }
@@ -113,6 +128,7 @@ pub fn start_worker(slot: Option<usize>, mut config: ReactorConfig) -> io::Resul
 pub fn stop_worker() {
     let (role, handle) = {
         let mut state = lock();
+        state.lead = None;
         (std::mem::replace(&mut state.role, Role::Idle), state.handle.take())
     };
     let Role::Worker { thread, log } = role else { return };
@@ -215,6 +231,7 @@ pub fn forget() {
     std::mem::forget(std::mem::take(&mut state.listeners));
     std::mem::forget(std::mem::replace(&mut state.role, Role::Idle));
     std::mem::forget(state.handle.take());
+    std::mem::forget(state.lead.take());
     std::mem::forget(state.nursery.take());
     state.board = None;
 }

@@ -5,10 +5,15 @@
 //! take longer than [`QUICK`] (they sleep, or wait for a database), each job that waits gets a thread at once, as in any
 //! thread pool.
 
+use crate::command::{Command, Handle};
 use crate::job::Job;
+use crate::lead::Lead;
 use crossbeam_utils::sync::{Parker, Unparker};
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicBool, AtomicU32, AtomicU64, AtomicUsize,
+    Ordering::{Relaxed, SeqCst},
+};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,6 +21,10 @@ use std::time::{Duration, Instant};
 pub const STALL: Duration = Duration::from_millis(1);
 /// While jobs take less than this on average, one running thread is enough.
 pub const QUICK: Duration = Duration::from_micros(300);
+/// Jobs that take less than this on average are instant: the thread that runs them turns the reactor, too, see [`crate::lead`].
+pub const INSTANT: Duration = Duration::from_micros(50);
+/// They are until they take more than this.
+pub const NOT_INSTANT: Duration = Duration::from_micros(100);
 
 /// The queue; clones share it.
 #[derive(Clone, Debug)]
@@ -33,6 +42,7 @@ struct Shared {
     taken: AtomicU64,
     /// Moving average of a job's duration in microseconds.
     duration: AtomicU32,
+    instant: AtomicBool,
     /// Threads that there are, and that there should be.
     entered: AtomicUsize,
     crew: AtomicUsize,
@@ -55,7 +65,24 @@ struct State {
 #[derive(Debug)]
 struct Sleeper {
     thread: u64,
-    unparker: Unparker,
+    bed: Bed,
+}
+
+/// How a thread sleeps, and so is woken.
+#[derive(Clone, Debug)]
+enum Bed {
+    Parked(Unparker),
+    /// In the lead of a reactor.
+    Polling(Handle),
+}
+
+impl Bed {
+    fn wake(&self) {
+        match self {
+            Bed::Parked(unparker) => unparker.unpark(),
+            Bed::Polling(handle) => handle.send(Command::LookAround),
+        }
+    }
 }
 
 /// What [`AppThread::wait`] came to.
@@ -79,6 +106,7 @@ impl JobQueue {
                 idle: AtomicUsize::new(0),
                 taken: AtomicU64::new(0),
                 duration: AtomicU32::new(0),
+                instant: AtomicBool::new(true),
                 entered: AtomicUsize::new(0),
                 crew: AtomicUsize::new(0),
                 room_wanted: AtomicBool::new(false),
@@ -103,7 +131,7 @@ impl JobQueue {
         let woken = self.wake(&mut state, wanted);
         self.mirror(&state);
         drop(state);
-        woken.iter().for_each(Unparker::unpark);
+        woken.iter().for_each(Bed::wake);
     }
 
     /// Returns a job that was taken and not begun, because its thread has to die. It comes first again.
@@ -157,7 +185,7 @@ impl JobQueue {
         let woken = self.wake(&mut state, wanted);
         self.mirror(&state);
         drop(state);
-        woken.iter().for_each(Unparker::unpark);
+        woken.iter().for_each(Bed::wake);
         true
     }
 
@@ -186,7 +214,7 @@ impl JobQueue {
         let woken = self.wake(&mut state, everyone);
         self.mirror(&state);
         drop(state);
-        woken.iter().for_each(Unparker::unpark);
+        woken.iter().for_each(Bed::wake);
     }
 
     /// Removes and returns what still waits, when nobody will run it.
@@ -208,6 +236,9 @@ impl JobQueue {
             parker: Parker::new(),
             taken: 0,
             started: None,
+            called: Arc::default(),
+            lead: None,
+            leads: false,
         }
     }
 
@@ -216,12 +247,17 @@ impl JobQueue {
         u128::from(self.shared.duration.load(Relaxed)) < QUICK.as_micros()
     }
 
+    /// Whether jobs have taken less than [`INSTANT`] on average, and not more than [`NOT_INSTANT`] since.
+    pub fn is_instant(&self) -> bool {
+        self.shared.instant.load(Relaxed)
+    }
+
     /// Counts up to `wanted` sleepers as awake; the caller unparks them once the lock is open.
-    fn wake(&self, state: &mut State, wanted: usize) -> Vec<Unparker> {
+    fn wake(&self, state: &mut State, wanted: usize) -> Vec<Bed> {
         let count = wanted.min(state.idle.len());
         state.active += count;
         let from = state.idle.len() - count;
-        state.idle.drain(from..).map(|sleeper| sleeper.unparker).collect()
+        state.idle.drain(from..).map(|sleeper| sleeper.bed).collect()
     }
 
     fn mirror(&self, state: &State) {
@@ -258,23 +294,45 @@ pub struct AppThread {
     taken: u64,
     /// When the job at hand was taken.
     started: Option<Instant>,
+    /// Somebody wants its attention.
+    called: Arc<AtomicBool>,
+    /// What it may take when it finds no job.
+    lead: Option<Lead>,
+    /// Whether it has taken the lead, and will come back to it behind the jobs at hand.
+    leads: bool,
 }
 
 /// Wakes an [`AppThread`] out of its wait.
 #[derive(Clone, Debug)]
-pub struct Interrupter(Unparker);
+pub struct Interrupter {
+    unparker: Unparker,
+    called: Arc<AtomicBool>,
+    handle: Option<Handle>,
+}
 
 impl Interrupter {
     /// Makes the wait return [`Taken::Interrupted`].
     pub fn interrupt(&self) {
-        self.0.unpark();
+        self.called.store(true, SeqCst);
+        self.unparker.unpark();
+        self.handle.iter().for_each(Handle::wake);
     }
 }
 
 impl AppThread {
+    /// From now on it turns the reactor when it finds no job and jobs are instant. To be called before
+    /// [`AppThread::interrupter`], which has to know where it may sleep.
+    pub fn follow(&mut self, lead: Lead) {
+        self.lead = Some(lead);
+    }
+
     /// What another thread needs to interrupt this one.
     pub fn interrupter(&self) -> Interrupter {
-        Interrupter(self.parker.unparker().clone())
+        Interrupter {
+            unparker: self.parker.unparker().clone(),
+            called: self.called.clone(),
+            handle: self.lead.as_ref().map(|lead| lead.handle().clone()),
+        }
     }
 
     /// When the job at hand was taken.
@@ -297,19 +355,40 @@ impl AppThread {
     /// `alarm` is called when this thread is the first to fall asleep while jobs wait: from then on somebody must call
     /// [`JobQueue::relieve`], and the reactor, which found no sleeper to wake when it last looked, may be asleep itself.
     pub fn wait(&mut self, alarm: impl FnOnce()) -> (Taken, bool) {
-        let now = Instant::now();
-        self.finish(now);
         let queue = self.queue.clone();
-        let mut state = queue.lock();
-        if !self.should_retire(&state) {
-            if let Some((job, room)) = self.pop(&mut state, now) {
+        let mut state = loop {
+            let now = Instant::now();
+            self.finish(now);
+            let mut state = queue.lock();
+            if !self.should_retire(&state)
+                && let Some((job, room)) = self.pop(&mut state, now)
+            {
+                if let (true, Some(lead)) = (self.leads, &self.lead) {
+                    lead.leave();
+                }
                 return (Taken::Job(job), room);
             }
-        }
-        if state.ending && state.jobs.is_empty() {
-            return (Taken::Ended, false);
-        }
-        state.idle.push(Sleeper { thread: self.id, unparker: self.parker.unparker().clone() });
+            if state.ending && state.jobs.is_empty() {
+                self.resign();
+                return (Taken::Ended, false);
+            }
+            let lead = self.lead.clone().filter(|_| queue.is_instant() && state.jobs.is_empty());
+            let Some(lead) = lead else { break state };
+            let turn = lead.take();
+            self.leads = turn.is_some();
+            let Some(turn) = turn else { break state };
+            state.idle.push(Sleeper { thread: self.id, bed: Bed::Polling(turn.handle().clone()) });
+            state.active -= 1;
+            queue.mirror(&state);
+            drop(state);
+            turn.turn(|| self.called.load(SeqCst), || self.rise());
+            if self.called.swap(false, SeqCst) {
+                self.resign();
+                return (Taken::Interrupted, false);
+            }
+        };
+        self.resign();
+        state.idle.push(Sleeper { thread: self.id, bed: Bed::Parked(self.parker.unparker().clone()) });
         state.active -= 1;
         queue.mirror(&state);
         let unwatched = state.idle.len() == 1 && !state.jobs.is_empty();
@@ -318,6 +397,7 @@ impl AppThread {
             alarm();
         }
         self.parker.park();
+        self.called.store(false, SeqCst);
 
         let mut state = queue.lock();
         // Still listed: it was not a job that woke us.
@@ -331,6 +411,27 @@ impl AppThread {
             Some((job, room)) => (Taken::Job(job), room),
             None if state.ending => (Taken::Ended, false),
             None => (Taken::Interrupted, false),
+        }
+    }
+
+    /// Whether it turns the reactor between jobs: nobody else writes answers meanwhile.
+    pub fn leads(&self) -> bool {
+        self.leads
+    }
+
+    fn resign(&mut self) {
+        if let (true, Some(lead)) = (std::mem::take(&mut self.leads), &self.lead) {
+            lead.resign();
+        }
+    }
+
+    /// Awake after a turn in the lead. Whoever woke it for a job has counted it as awake already.
+    fn rise(&self) {
+        let mut state = self.queue.lock();
+        if let Some(index) = state.idle.iter().position(|sleeper| sleeper.thread == self.id) {
+            state.idle.remove(index);
+            state.active += 1;
+            self.queue.mirror(&state);
         }
     }
 
@@ -355,6 +456,10 @@ impl AppThread {
     }
 
     /// Takes the time of the job at hand into the average.
+    pub fn finish_job(&mut self) {
+        self.finish(Instant::now());
+    }
+
     fn finish(&mut self, now: Instant) {
         let Some(started) = self.started.take() else { return };
         let duration = &self.queue.shared.duration;
@@ -366,12 +471,15 @@ impl AppThread {
         let next = if sample > average { average + step } else { average - step };
         if next != average {
             duration.store(next, Relaxed);
+            let bound = if self.queue.is_instant() { NOT_INSTANT } else { INSTANT };
+            self.queue.shared.instant.store(u128::from(next) < bound.as_micros(), Relaxed);
         }
     }
 }
 
 impl Drop for AppThread {
     fn drop(&mut self) {
+        self.resign();
         let queue = self.queue.clone();
         queue.shared.entered.fetch_sub(1, Relaxed);
         let mut state = queue.lock();
@@ -381,7 +489,7 @@ impl Drop for AppThread {
         let woken = queue.wake(&mut state, wanted);
         queue.mirror(&state);
         drop(state);
-        woken.iter().for_each(Unparker::unpark);
+        woken.iter().for_each(Bed::wake);
     }
 }
 

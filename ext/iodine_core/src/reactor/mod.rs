@@ -41,13 +41,11 @@ use slab::Slab;
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use token::{FIRST_CONN, slot_of, token_of};
 
 /// Events taken from the poller at a time.
-const EVENTS: usize = 1024;
 /// Bytes read from a socket at a time.
 const READ_BUFFER: usize = 64 * 1024;
 /// How long jobs may wait unnoticed while app threads sleep; the poller knows no shorter time.
@@ -201,18 +199,13 @@ impl Reactor {
         Ok(())
     }
 
-    /// Turns until [`Command::Exit`]. When it ends in any other way, [`Notice::Failed`] tells.
-    pub fn run(self) {
-        let handle = self.handle.clone();
-        tell_of_panic(&handle, || self.turn_until_exit());
+    /// Whether it has ended: it is to be finished, and not to be turned any more.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.phase == Phase::Ended
     }
 
-    fn turn_until_exit(mut self) {
-        let mut events = Events::with_capacity(EVENTS);
-        while self.phase != Phase::Ended {
-            let timeout = self.prepare_wait();
-            self.turn(&mut events, timeout);
-        }
+    /// Ends what is left.
+    pub(crate) fn finish(&mut self) {
         self.close_all();
         self.say_last_words();
         // What app threads left behind holds this reactor's handle, and so itself.
@@ -245,11 +238,16 @@ impl Reactor {
         timeout
     }
 
-    /// Waits for something to happen, at most for `timeout`, and handles it.
-    pub fn turn(&mut self, events: &mut Events, timeout: Option<Duration>) {
+    /// Waits for something to happen, at most for `timeout`, and handles it. Returns whether there are jobs to run.
+    pub fn turn(&mut self, events: &mut Events, timeout: Option<Duration>) -> bool {
+        self.wait(events, timeout);
+        self.handle_events(events)
+    }
+
+    /// Waits for something to happen, at most for `timeout`.
+    pub(crate) fn wait(&mut self, events: &mut Events, timeout: Option<Duration>) {
         let polled = self.poll.poll(events, timeout);
         self.handle.woke();
-        self.now = Instant::now();
         if let Err(error) = polled {
             events.clear();
             if error.kind() != io::ErrorKind::Interrupted {
@@ -258,6 +256,11 @@ impl Reactor {
                 self.handle.notices().post(Notice::Failed);
             }
         }
+    }
+
+    /// Handles what has happened. Returns whether there are new jobs to run.
+    pub(crate) fn handle_events(&mut self, events: &Events) -> bool {
+        self.now = Instant::now();
         let quiet = events.is_empty();
         // Before the events: a connection that is known to be closed makes room for one at the door.
         self.handle_commands();
@@ -277,6 +280,7 @@ impl Reactor {
         self.write_published();
         self.flush_links();
         self.attentive = self.jobs.iter().any(|job| matches!(job, Job::Events(_)));
+        let published = !self.jobs.is_empty();
         self.handle.jobs().publish(&mut self.jobs);
         self.handle.release_held(self.now);
         let unwritten = self.handle.unwritten() > 0;
@@ -297,6 +301,7 @@ impl Reactor {
             let notice = if self.cut_off { Notice::DrainTimedOut } else { Notice::Drained };
             self.handle.notices().post(notice);
         }
+        published
     }
 
     fn timeout(&self) -> Option<Duration> {
@@ -547,41 +552,9 @@ impl Readiness {
     }
 }
 
-/// Runs `work`, which is all that this thread does. A panic in it ends the thread as it would have, but not unheard: whoever
-/// waits for notices would wait for ever.
-fn tell_of_panic(handle: &Handle, work: impl FnOnce()) {
-    if let Err(panic) = catch_unwind(AssertUnwindSafe(work)) {
-        let text = panic.downcast_ref::<&str>().copied();
-        let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-        let text = text.unwrap_or("for a reason that is no text");
-        crate::log::message(crate::log::Level::Fatal, &format!("the reactor has panicked: {text}"));
-        handle.notices().post(Notice::Failed);
-        resume_unwind(panic);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_panic_is_told_and_goes_on() {
-        crate::log::set_verbosity(0);
-        let handle = Reactor::new(ReactorConfig::default()).unwrap().handle().clone();
-        tell_of_panic(&handle, || {});
-        assert_eq!(handle.notices().take(), None);
-        for text in [false, true] {
-            let other = handle.clone();
-            let thread = std::thread::spawn(move || {
-                tell_of_panic(&other, || match text {
-                    true => panic!("on purpose, in slot {}", 1),
-                    false => std::panic::panic_any(7),
-                })
-            });
-            assert!(thread.join().is_err());
-            assert_eq!((handle.notices().take(), handle.notices().take()), (Some(Notice::Failed), None));
-        }
-    }
 
     /// Nobody waits for longer than it takes to accept as many as the kernel holds.
     #[test]

@@ -18,7 +18,8 @@ use iodine_core::conn::Answer;
 use iodine_core::listener::Address;
 use iodine_core::queue::{AppThread, Taken};
 use iodine_core::{
-    BindSpec, Body, ConnHandle, HttpConfig, Job, Listener, Notice, Reactor, ReactorConfig, Request, Service,
+    BindSpec, Body, ConnHandle, HttpConfig, Job, Lead, Listener, Notice, Reactor, ReactorConfig, Request,
+    Service,
 };
 use std::io::Read;
 use std::net::SocketAddr;
@@ -144,12 +145,13 @@ impl Setup {
         }
         let handle = reactor.handle().clone();
         let name = format!("reactor{}", NEXT.fetch_add(1, Relaxed));
-        let thread = std::thread::Builder::new().name(name.clone()).spawn(move || reactor.run()).unwrap();
+        let (lead, standby) = Lead::new(reactor);
+        let thread = std::thread::Builder::new().name(name.clone()).spawn(move || standby.run()).unwrap();
         let app: App = Arc::new(move |asked| app(asked).into());
         let mut threads = vec![thread];
         for _ in 0..self.threads {
-            let (handle, app, other) = (handle.clone(), app.clone(), self.other.clone());
-            threads.push(std::thread::spawn(move || work(&handle, &app, &other)));
+            let (lead, app, other) = (lead.clone(), app.clone(), self.other.clone());
+            threads.push(std::thread::spawn(move || work(lead, &app, &other)));
         }
         let taker = (self.threads == 0).then(|| handle.jobs().enter());
         Server { handle, listener, threads, name, taker }
@@ -277,8 +279,10 @@ fn note_room(handle: &Handle, room: bool) {
 }
 
 /// An app thread.
-fn work(handle: &Handle, app: &App, other: &Other) {
+fn work(lead: Lead, app: &App, other: &Other) {
+    let handle = &lead.handle().clone();
     let mut thread = handle.jobs().enter();
+    thread.follow(lead);
     loop {
         let (taken, room) = thread.wait(|| handle.wake());
         note_room(handle, room);
