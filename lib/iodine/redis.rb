@@ -33,10 +33,6 @@ module Iodine
           @list.size - 1
         end
 
-        def none?
-          @list.empty?
-        end
-
         # In the root, when its reactor runs.
         def start
           @list.each(&:start)

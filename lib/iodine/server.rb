@@ -230,10 +230,9 @@ module Iodine
         State.fire(:start_shutdown)
         limit = now + (@failed ? LAST_BREATH : shutdown_timeout)
         drain unless @failed
-        limit = [limit, now + LAST_WORDS].max
-        finish_engines(limit) unless @failed
+        finish_engines unless @failed
         Base.end_jobs
-        end_threads(limit)
+        end_threads([limit, now + LAST_WORDS].max)
         Engines.leave
         State.fire(:on_finish)
         give_up if @failed
@@ -246,7 +245,7 @@ module Iodine
         exit(1)
       end
 
-      # Until all connections are closed: by themselves, when time is up, or when somebody insists.
+      # Until all connections are closed, by themselves, when time is up, or when somebody insists; and the callbacks have run.
       def drain
         Base.shut_down(insisted? ? 0.0 : shutdown_timeout.to_f)
         loop do
@@ -259,11 +258,8 @@ module Iodine
         end
       end
 
-      # What was published last leaves by way of Redis, too: the last callbacks may still run, and engines need app threads.
-      def finish_engines(limit)
-        return if Server.child? || RedisEngines.none?
-
-        sleep 0.005 until Base.at_rest? || now > limit || insisted?
+      # What was published last leaves by way of Redis, too.
+      def finish_engines
         limit = now + RedisEngines::LAST_WORDS
         sleep 0.005 while RedisEngines.busy? && now < limit && !insisted?
         RedisEngines.stop

@@ -338,7 +338,15 @@ RSpec.describe "responses" do
     end
 
     it "F-30: that fail half-way are no success" do
-      expect_failure("[200, text, Class.new { def each; yield 'a'; raise 'half-way'; end }.new]", /half-way/)
+      code = "[200, text, Class.new { def each; yield 'a'; raise 'half-way'; end }.new]"
+      # What came first is held back for a millisecond. On a busy machine it may have left when the rest fails.
+      status = nil
+      server.log_after(/half-way/) do
+        status = ask(code).status
+      rescue EOFError
+        status = :cut_off
+      end
+      expect(status).to eq(500).or eq(:cut_off)
     end
   end
 

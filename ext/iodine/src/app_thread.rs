@@ -1,7 +1,7 @@
 //! App threads: Ruby threads that run jobs.
 //!
-//! A thread takes the GVL once and runs jobs until none waits. Then it leaves the GVL and writes the answers itself. When
-//! many answers have gathered and more jobs wait, the reactor writes them meanwhile on another core.
+//! A thread takes the GVL once and runs jobs until none waits. Then it leaves the GVL, writes the answers itself and, while jobs
+//! are instant, turns the reactor. Where the standby does that, it writes many answers meanwhile, on another core.
 
 use crate::rack::{self, Callbacks, Outcome, answer_request, report_error};
 use crate::{api, fork, gvl, process, realtime, roots, timers};

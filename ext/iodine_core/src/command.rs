@@ -306,6 +306,10 @@ impl Handle {
         self.shared.commands.pop()
     }
 
+    pub(crate) fn has_commands(&self) -> bool {
+        !self.shared.commands.is_empty()
+    }
+
     /// Says that the reactor is about to sleep. False when commands wait: then it must not.
     pub(crate) fn prepare_sleep(&self) -> bool {
         self.shared.asleep.store(true, SeqCst);

@@ -143,6 +143,7 @@ impl Turn<'_> {
     pub(crate) fn turn(mut self, is_called: impl FnOnce() -> bool, woken: impl FnOnce()) {
         self.seat.courtesy.give_way();
         self.seat.turn(|reactor, events| {
+            reactor.led_by_app_thread(true);
             let timeout = reactor.prepare_wait();
             reactor.wait(events, if is_called() { Some(Duration::ZERO) } else { timeout });
             woken();
@@ -200,6 +201,7 @@ impl Standby {
                 return false;
             }
             let published = seat.turn(|reactor, events| {
+                reactor.led_by_app_thread(false);
                 let timeout = reactor.prepare_wait();
                 reactor.turn(events, timeout)
             });
@@ -266,5 +268,40 @@ impl Courtesy {
         if away >= ABUSED {
             self.from = after + away * REST;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::ReactorConfig;
+
+    #[test]
+    fn a_panic_ends_the_reactor_and_is_told() {
+        log::set_verbosity(0);
+        for text in [false, true] {
+            let (lead, standby) = Lead::new(Reactor::new(ReactorConfig::default()).unwrap());
+            let turn = |seat: &mut Seat| {
+                seat.turn(|_, _| match text {
+                    true => panic!("on purpose, in slot {}", 1),
+                    false => std::panic::panic_any(7),
+                })
+            };
+            assert!(!turn(&mut lead.try_seat().unwrap()));
+            let notices = lead.handle().notices();
+            assert_eq!((notices.take(), notices.take()), (Some(Notice::Failed), None));
+            assert!(lead.take().is_none());
+            standby.run();
+        }
+    }
+
+    #[test]
+    fn nobody_is_given_way_to_for_long() {
+        let start = Instant::now();
+        let mut courtesy = Courtesy { from: start };
+        courtesy.note(start, start + ABUSED / 2);
+        assert_eq!(courtesy.from, start);
+        courtesy.note(start, start + ABUSED);
+        assert_eq!(courtesy.from, start + ABUSED + ABUSED * REST);
     }
 }

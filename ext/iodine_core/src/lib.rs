@@ -1,8 +1,9 @@
 //! The server without Ruby: the reactor and what it owns.
 //!
-//! A worker is one [`Reactor`] on a native thread and a few app threads. They meet in two enums: a [`Job`] is all
-//! that the reactor ever asks of the application, a [`Command`] all that anyone ever asks of the reactor. What both
-//! sides touch (a connection's socket, its [`Outbox`], its lane of jobs) lies behind one small lock in [`ConnHandle`].
+//! A worker is one [`Reactor`] and a few app threads, which take turns with a native thread in turning it ([`Lead`]).
+//! They meet in two enums: a [`Job`] is all that the reactor ever asks of the application, a [`Command`] all that anyone ever
+//! asks of the reactor. What both sides touch (a connection's socket, its [`Outbox`], its lane of jobs) lies behind
+//! one small lock in [`ConnHandle`].
 
 pub mod access_log;
 pub mod body;

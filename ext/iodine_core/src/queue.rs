@@ -3,7 +3,7 @@
 //! Several Ruby threads that want one GVL slow each other down, so a quick application is served by one of them: another
 //! one is woken only when jobs wait and nothing has moved for [`STALL`], and then one at a time. Once jobs turn out to
 //! take longer than [`QUICK`] (they sleep, or wait for a database), each job that waits gets a thread at once, as in any
-//! thread pool.
+//! thread pool. While jobs are instant ([`INSTANT`]), the thread that runs out of them turns the reactor: see [`crate::lead`].
 
 use crate::command::{Command, Handle};
 use crate::job::Job;
@@ -199,10 +199,10 @@ impl JobQueue {
         self.shared.entered.load(Relaxed) < self.shared.crew.load(Relaxed)
     }
 
-    /// Whether no job waits and none runs.
-    pub fn is_at_rest(&self) -> bool {
+    /// Whether no job waits and not more than so many threads are awake.
+    pub fn is_at_rest(&self, awake: usize) -> bool {
         let state = self.lock();
-        state.jobs.is_empty() && state.active == 0
+        state.jobs.is_empty() && state.active <= awake
     }
 
     /// Lets the threads end once nothing waits.
@@ -374,9 +374,8 @@ impl AppThread {
             }
             let lead = self.lead.clone().filter(|_| queue.is_instant() && state.jobs.is_empty());
             let Some(lead) = lead else { break state };
-            let turn = lead.take();
-            self.leads = turn.is_some();
-            let Some(turn) = turn else { break state };
+            let Some(turn) = lead.take() else { break state };
+            self.leads = true;
             state.idle.push(Sleeper { thread: self.id, bed: Bed::Polling(turn.handle().clone()) });
             state.active -= 1;
             queue.mirror(&state);
@@ -508,18 +507,18 @@ mod tests {
     fn hands_out_jobs_in_order_and_ends() {
         let queue = JobQueue::new(10);
         queue.publish(&mut vec![Job::Task(1), Job::Task(2)]);
-        assert!(!queue.is_at_rest());
+        assert!(!queue.is_at_rest(0));
         let mut thread = queue.enter();
         assert_eq!(task(thread.wait(|| {}).0), 1);
         assert!(matches!(thread.take(), Some((Job::Task(2), false))));
-        assert!(!queue.is_at_rest(), "the last one runs");
+        assert!(!queue.is_at_rest(0) && queue.is_at_rest(1), "the last one runs");
         assert!(thread.take().is_none());
         queue.push(Job::Task(3));
         queue.end();
         assert_eq!(task(thread.wait(|| {}).0), 3);
         assert!(matches!(thread.wait(|| {}).0, Taken::Ended));
         drop(thread);
-        assert!(queue.is_at_rest());
+        assert!(queue.is_at_rest(0));
     }
 
     #[test]

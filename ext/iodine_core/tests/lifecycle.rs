@@ -280,6 +280,7 @@ fn an_answer_that_was_begun_before_the_end_does_not_keep_its_connection_open() {
     let reply = client.answer();
     assert_eq!((reply.text(), reply.header("connection")), ("x", None));
     client.expect_end();
+    server.rest();
     assert_eq!(server.notice(), Notice::Drained);
 }
 
@@ -306,6 +307,28 @@ fn a_connection_that_waits_for_room_in_the_queue_does_not_delay_the_end() {
     assert_eq!(second.answer().text(), "/2");
     first.expect_end();
     second.expect_end();
+    server.rest();
+    assert_eq!(server.notice(), Notice::Drained);
+}
+
+#[test]
+fn the_end_waits_for_what_still_runs() {
+    let (open, wait) = gate();
+    let (began, has_begun) = mpsc::channel();
+    let server = Setup::new().threads(1).serve(move |_| {
+        began.send(()).unwrap();
+        wait();
+        "x"
+    });
+    let mut client = server.connect();
+    client.send(get("/"));
+    has_begun.recv_timeout(PATIENCE).unwrap();
+    drop(client);
+    server.handle.send(after(PATIENCE * 10));
+    wait_until("the end to begin", || server.handle.is_draining().then_some(()));
+    std::thread::sleep(Duration::from_millis(50));
+    assert_eq!(server.handle.notices().take(), None);
+    open.send(()).unwrap();
     assert_eq!(server.notice(), Notice::Drained);
 }
 

@@ -302,6 +302,7 @@ fn the_end_of_the_server_is_told_before_the_end_of_the_connection() {
     encode_close(&mut reply, Some((1001, "")), MASK);
     client.send(reply);
     assert_eq!(events_to_the_end(&mut server, &conn), ["closed"]);
+    server.rest();
     assert_eq!(server.notice(), Notice::Drained);
 }
 

@@ -63,7 +63,6 @@ pub fn init(ruby: &Ruby) -> Result<(), Error> {
     base.define_singleton_method("work", function!(app_thread::work, 0))?;
     base.define_singleton_method("run_waiting_jobs", function!(app_thread::run_waiting, 0))?;
     base.define_singleton_method("expect_threads", function!(expect_threads, 1))?;
-    base.define_singleton_method("at_rest?", function!(is_at_rest, 0))?;
     base.define_singleton_method("end_jobs", function!(end_jobs, 0))?;
     base.define_singleton_method("drop_jobs", function!(drop_jobs, 0))?;
     base.define_singleton_method("shut_down", function!(shut_down, 1))?;
@@ -229,11 +228,6 @@ fn expect_threads(count: usize) {
         handle.jobs().set_crew(count);
         handle.wake();
     }
-}
-
-/// Whether no job waits and none runs.
-fn is_at_rest() -> bool {
-    process::handle().is_none_or(|handle| handle.jobs().is_at_rest())
 }
 
 fn end_jobs() {

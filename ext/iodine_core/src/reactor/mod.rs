@@ -1,7 +1,7 @@
 //! The reactor: the one owner of all sockets, timers and protocol state of a process.
 //!
-//! In a worker it runs on a thread of its own ([`Reactor::run`]); in the master, which must stay free of native threads
-//! because it forks, the main thread turns it ([`Reactor::turn`]). It never calls the application: what there is to do
+//! In a worker whoever has its [lead](crate::lead) turns it, an app thread or the standby; in the master, which must stay free of
+//! native threads because it forks, the main thread does ([`Reactor::turn`]). It never calls the application: what there is to do
 //! goes into the queue of jobs, once per turn.
 //!
 //! Registration is edge-triggered and for both directions, once per connection: there is no system call to re-arm it.
@@ -114,6 +114,8 @@ pub struct Reactor {
     published: Vec<ConnHandle>,
     /// Whether callbacks began lately: they write while they run, and then somebody should be there to notice.
     attentive: bool,
+    /// Whether an app thread turns this.
+    led: bool,
     /// Ids for requests, from the first on that needs one.
     request_ids: Option<Sequence>,
 }
@@ -179,6 +181,7 @@ impl Reactor {
             hub: Hub::default(),
             published: Vec::new(),
             attentive: false,
+            led: false,
             request_ids: None,
         })
     }
@@ -294,14 +297,30 @@ impl Reactor {
         if self.handle.jobs().is_short_handed() {
             self.handle.notices().wake();
         }
-        // Only now: what the last connections lead to is in the queue.
-        let outlasts = |(_, conn): (usize, &Conn)| conn.shared().service().realtime.outlasts;
-        if self.phase == Phase::Draining && self.conns.iter().all(outlasts) {
+        // Only now: what the last connections lead to is in the queue, if it has not been run.
+        if self.is_deserted() && (self.cut_off || self.is_settled()) {
             self.phase = Phase::Drained;
             let notice = if self.cut_off { Notice::DrainTimedOut } else { Notice::Drained };
             self.handle.notices().post(notice);
         }
         published
+    }
+
+    /// Whether the server ends and its clients are gone.
+    fn is_deserted(&self) -> bool {
+        let outlasts = |(_, conn): (usize, &Conn)| conn.shared().service().realtime.outlasts;
+        self.phase == Phase::Draining && self.conns.iter().all(outlasts)
+    }
+
+    /// Whether the application has run all there was to run, and nothing has come of it that is still to be done.
+    fn is_settled(&self) -> bool {
+        // In this order: commands come from jobs.
+        self.handle.jobs().is_at_rest(usize::from(self.led)) && !self.handle.has_commands()
+    }
+
+    /// An app thread that turns this is awake, and at rest all the same.
+    pub(crate) fn led_by_app_thread(&mut self, led: bool) {
+        self.led = led;
     }
 
     fn timeout(&self) -> Option<Duration> {
@@ -313,7 +332,8 @@ impl Reactor {
             || self.handle.held() > 0
             || self.handle.jobs().may_stall()
             || self.handle.jobs().may_hold_up()
-            || self.attentive;
+            || self.attentive
+            || self.is_deserted();
         let stall = watched.then_some(STALL_CHECK);
         let crew = self.handle.jobs().is_short_handed().then_some(CREW_CHECK);
         let idle = (self.idle_wanted && self.was_active).then_some(IDLE_AFTER);

@@ -43,6 +43,8 @@ pub struct Asked {
     pub spilled: bool,
     /// What [`iodine_core::conn::Shared::hijack`] wants to know.
     pub number: u64,
+    /// Whether the thread that runs this turns the reactor.
+    pub leads: bool,
 }
 
 /// What the application of a test says.
@@ -151,10 +153,11 @@ impl Setup {
         let mut threads = vec![thread];
         for _ in 0..self.threads {
             let (lead, app, other) = (lead.clone(), app.clone(), self.other.clone());
-            threads.push(std::thread::spawn(move || work(lead, &app, &other)));
+            let thread = std::thread::Builder::new().name(name.clone());
+            threads.push(thread.spawn(move || work(lead, &app, &other)).unwrap());
         }
         let taker = (self.threads == 0).then(|| handle.jobs().enter());
-        Server { handle, listener, threads, name, taker }
+        Server { handle, listener, threads, name, taker, lead }
     }
 }
 
@@ -192,9 +195,10 @@ pub struct Server {
     pub handle: Handle,
     listener: Arc<Listener>,
     threads: Vec<JoinHandle<()>>,
-    /// The name of the reactor's thread.
+    /// The name of the reactor's thread and of the app threads.
     name: String,
     taker: Option<AppThread>,
+    lead: Lead,
 }
 
 /// A server with an application and nothing else of note.
@@ -239,21 +243,38 @@ impl Server {
         }
     }
 
+    /// An app thread to be, for a test without app threads; it takes the jobs from here on.
+    pub fn app_thread(&mut self) -> AppThread {
+        self.rest();
+        let mut thread = self.handle.jobs().enter();
+        thread.follow(self.lead.clone());
+        thread
+    }
+
+    /// The test takes no more jobs: whoever did has ended.
+    pub fn rest(&mut self) {
+        self.taker = None;
+    }
+
     pub fn notice(&self) -> Notice {
         wait_until("a notice", || self.handle.notices().take())
     }
 
-    /// How often the reactor's thread went to sleep so far. Linux only.
+    /// How often the server's threads went to sleep so far. Linux only.
     pub fn sleeps(&self) -> u64 {
-        let tasks = std::fs::read_dir("/proc/self/task").unwrap();
-        let status = |task: std::io::Result<std::fs::DirEntry>| {
-            let path = task.unwrap().path();
+        let sleeps = |task: std::io::Result<std::fs::DirEntry>| {
+            let path = task.ok()?.path();
             let name = std::fs::read_to_string(path.join("comm")).ok()?;
-            (name.trim() == self.name).then(|| std::fs::read_to_string(path.join("status")).unwrap())
+            let status = std::fs::read_to_string(path.join("status")).ok()?;
+            let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
+            (name.trim() == self.name).then(|| line.trim().parse::<u64>().unwrap())
         };
-        let status = tasks.into_iter().find_map(status).expect("the reactor's thread");
-        let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
-        line.unwrap().trim().parse().unwrap()
+        // While threads of other tests end, the kernel's list may lack some.
+        wait_until("all threads", || {
+            let tasks = std::fs::read_dir("/proc/self/task").ok()?;
+            let sleeps: Vec<u64> = tasks.filter_map(sleeps).collect();
+            (sleeps.len() == self.threads.len()).then(|| sleeps.iter().sum())
+        })
     }
 }
 
@@ -287,7 +308,7 @@ fn work(lead: Lead, app: &App, other: &Other) {
         let (taken, room) = thread.wait(|| handle.wake());
         note_room(handle, room);
         match taken {
-            Taken::Job(Job::Request(request)) => run_lane(request, app),
+            Taken::Job(Job::Request(request)) => run_lane(request, app, thread.leads()),
             Taken::Job(job) => other(handle, job),
             Taken::Interrupted => {}
             Taken::Ended => return,
@@ -295,14 +316,14 @@ fn work(lead: Lead, app: &App, other: &Other) {
     }
 }
 
-fn run_lane(request: Box<Request>, app: &App) {
+fn run_lane(request: Box<Request>, app: &App, leads: bool) {
     let mut next = Some(request);
     while let Some(request) = next {
-        next = run(request, app);
+        next = run(request, app, leads);
     }
 }
 
-fn run(mut request: Box<Request>, app: &App) -> Option<Box<Request>> {
+fn run(mut request: Box<Request>, app: &App, leads: bool) -> Option<Box<Request>> {
     let number = request.conn.begin()?;
     if let Some(refused) = iodine_core::overload::refusal(&request, Instant::now()) {
         let next = put(&request, refused.answer);
@@ -317,6 +338,7 @@ fn run(mut request: Box<Request>, app: &App) -> Option<Box<Request>> {
         body: bytes_of(std::mem::take(&mut request.body)),
         spilled,
         number,
+        leads,
     };
     let next = answer(&request, app(asked));
     request.conn.flush();
