@@ -360,9 +360,8 @@ impl AppThread {
             let now = Instant::now();
             self.finish(now);
             let mut state = queue.lock();
-            if !self.should_retire(&state)
-                && let Some((job, room)) = self.pop(&mut state, now)
-            {
+            let taken = if self.should_retire(&state) { None } else { self.pop(&mut state, now) };
+            if let Some((job, room)) = taken {
                 if let (true, Some(lead)) = (self.leads, &self.lead) {
                     lead.leave();
                 }

@@ -71,11 +71,11 @@ impl Shared {
             return true;
         }
         // Where nothing was written, no flush tells so.
-        if io.take_drained()
-            && let Some(realtime) = &mut io.realtime
-        {
-            realtime.inbox.push_back(Event::Drained);
-            return true;
+        if io.take_drained() {
+            if let Some(realtime) = &mut io.realtime {
+                realtime.inbox.push_back(Event::Drained);
+                return true;
+            }
         }
         io.in_flight = 0;
         io.answered = Some(now);
