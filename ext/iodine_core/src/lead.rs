@@ -104,7 +104,9 @@ impl Lead {
         if seat.is_none() {
             self.shared.wanted.store(true, Relaxed);
         }
-        let seat = seat.filter(|seat| seat.reactor.as_ref().is_some_and(|reactor| !reactor.has_ended()))?;
+        let seat = seat.filter(|seat| {
+            seat.reactor.as_ref().is_some_and(|reactor| !reactor.has_ended() && !reactor.is_broad())
+        })?;
         Some(Turn { seat, lead: self })
     }
 
@@ -205,7 +207,9 @@ impl Standby {
                 let timeout = reactor.prepare_wait();
                 reactor.turn(events, timeout)
             });
-            if published && shared.handle.jobs().is_instant() && shared.wanted.swap(false, Relaxed) {
+            let broad = seat.reactor.as_ref().is_some_and(Reactor::is_broad);
+            if published && !broad && shared.handle.jobs().is_instant() && shared.wanted.swap(false, Relaxed)
+            {
                 // Whoever did so meanwhile had lost the lead before.
                 shared.resigned.store(false, SeqCst);
                 return true;

@@ -62,6 +62,11 @@ const MASTER_LINK: Token = Token(1);
 const FIRST_LISTENER: usize = 1 << 8;
 const FIRST_WORKER_LINK: usize = 1 << 16;
 
+/// A turn of which so many jobs come, or so many connections with a message to write, is a broad one.
+const BROAD: usize = 256;
+/// So long another one is expected.
+const BROAD_FOR: Duration = Duration::from_millis(20);
+
 /// See the module's text.
 #[derive(Debug)]
 pub struct Reactor {
@@ -116,6 +121,8 @@ pub struct Reactor {
     attentive: bool,
     /// Whether an app thread turns this.
     led: bool,
+    /// Until when much comes of a turn: see [`BROAD`].
+    broad_until: Instant,
     /// Ids for requests, from the first on that needs one.
     request_ids: Option<Sequence>,
 }
@@ -182,6 +189,7 @@ impl Reactor {
             published: Vec::new(),
             attentive: false,
             led: false,
+            broad_until: now,
             request_ids: None,
         })
     }
@@ -280,6 +288,9 @@ impl Reactor {
         self.handle_commands();
         self.handle_deadlines();
         self.notice_idleness(quiet);
+        if self.published.len().max(self.jobs.len()) >= BROAD {
+            self.broad_until = self.now + BROAD_FOR;
+        }
         self.write_published();
         self.flush_links();
         self.attentive = self.jobs.iter().any(|job| matches!(job, Job::Events(_)));
@@ -316,6 +327,12 @@ impl Reactor {
     fn is_settled(&self) -> bool {
         // In this order: commands come from jobs.
         self.handle.jobs().is_at_rest(usize::from(self.led)) && !self.handle.has_commands()
+    }
+
+    /// Whether so much has come of a turn lately that it is better not turned by an app thread: while messages go out to
+    /// many, more are published, and join them.
+    pub(crate) fn is_broad(&self) -> bool {
+        self.now < self.broad_until
     }
 
     /// An app thread that turns this is awake, and at rest all the same.
@@ -575,6 +592,26 @@ impl Readiness {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_turn_of_which_much_comes_is_broad_for_a_while() {
+        let mut reactor = Reactor::new(ReactorConfig::default()).unwrap();
+        let mut events = Events::with_capacity(1);
+        for (count, broad) in [(BROAD - 1, false), (BROAD, true)] {
+            for root in 0..count {
+                let timer = Timer { root: root as Root, every: Duration::ZERO, times: Some(1) };
+                reactor.handle.send(Command::AddTimer(timer));
+            }
+            assert!(reactor.turn(&mut events, Some(Duration::ZERO)));
+            assert_eq!((reactor.handle.jobs().drain().len(), reactor.is_broad()), (count, broad));
+        }
+        let until = Instant::now() + BROAD_FOR;
+        while Instant::now() < until {
+            reactor.turn(&mut events, Some(BROAD_FOR));
+        }
+        reactor.turn(&mut events, Some(Duration::ZERO));
+        assert!(!reactor.is_broad());
+    }
 
     /// Nobody waits for longer than it takes to accept as many as the kernel holds.
     #[test]
