@@ -4,8 +4,8 @@
 //! [instant](crate::JobQueue::is_instant), the app thread that finds none takes the lead: it turns the reactor, without the GVL, and
 //! runs what comes of it (leader and followers). Meanwhile nobody waits for events. The standby sees to it that this
 //! does not last: it looks once in a [`TICK`], and takes the lead when nobody has turned the reactor since. While an app thread
-//! has the lead and sleeps, there is nothing to look after, and the standby sleeps, too. While jobs are not instant, the standby
-//! leads all the time, so that reading and writing go on beside Ruby.
+//! has the lead and sleeps, there is nothing to look after, and the standby sleeps, too. While jobs are not instant, or much comes
+//! of a turn, the standby leads all the time, so that reading and writing go on beside Ruby.
 
 use crate::command::Handle;
 use crate::log;
