@@ -18,8 +18,8 @@ use std::ffi::c_long;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
-/// So many answers a thread writes itself when no job waits: a lone request costs no hop to another thread.
-const WRITE_SELF: usize = 4;
+/// Fewer answers a thread writes itself when no job waits: a lone request costs no hop to another thread.
+const WRITE_FEW: usize = 5;
 /// So many answers gather, while jobs wait, before the reactor is asked to write them. More than a few are better
 /// written by the thread that reads the sockets, too: what the kernel keeps of them stays on one core.
 const HAND_OVER: usize = 32;
@@ -31,8 +31,7 @@ pub fn work(ruby: &Ruby) -> Result<(), Error> {
     let Some(handle) = process::handle() else { return Ok(()) };
     realtime::set_in_batch(true);
     let mut thread = handle.jobs().enter();
-    let mut runner =
-        Runner { handle, answered: Vec::new(), lines: Lines::default(), killed: None, leads: false };
+    let mut runner = Runner { handle, answered: Vec::new(), lines: Lines::default(), killed: None };
     if let Some(lead) = process::lead() {
         thread.follow(lead);
     }
@@ -43,10 +42,8 @@ pub fn work(ruby: &Ruby) -> Result<(), Error> {
             gvl::without(
                 || {
                     thread.finish_job();
-                    runner.write_out();
-                    let taken = thread.wait(|| runner.handle.wake());
-                    runner.leads = thread.leads();
-                    taken
+                    runner.write_out(thread.leads());
+                    thread.wait(|| runner.handle.wake())
                 },
                 || interrupter.interrupt(),
             )
@@ -74,7 +71,7 @@ pub fn work(ruby: &Ruby) -> Result<(), Error> {
         }
         if let Some(error) = runner.killed.take() {
             // Nothing may be pending for the thread itself any more, so this can not be refused for long.
-            let _ = gvl::without(|| runner.write_out(), || {});
+            let _ = gvl::without(|| runner.write_out(false), || {});
             runner.hand_over();
             // The reactor sees to it that this thread is missed, even if its last words in Ruby are cut off by another kill.
             drop(thread);
@@ -89,8 +86,7 @@ pub fn work(ruby: &Ruby) -> Result<(), Error> {
 pub fn run_waiting(ruby: &Ruby) -> Result<bool, Error> {
     let Some(handle) = process::handle() else { return Ok(false) };
     let mut thread = handle.jobs().enter();
-    let mut runner =
-        Runner { handle, answered: Vec::new(), lines: Lines::default(), killed: None, leads: false };
+    let mut runner = Runner { handle, answered: Vec::new(), lines: Lines::default(), killed: None };
     // What these jobs add is left for the next time, so that signals and workers get their turn.
     for _ in 0..runner.handle.jobs().waiting() {
         let Some((job, _)) = thread.take() else { break };
@@ -118,8 +114,6 @@ struct Runner {
     answered: Vec<Line>,
     lines: Lines,
     killed: Option<Error>,
-    /// Whether this thread turns the reactor, so that nobody else writes.
-    leads: bool,
 }
 
 // SAFETY: it crosses to no other thread: `without` runs its work on the calling one. `killed`, its only Ruby value, is
@@ -145,7 +139,9 @@ impl Runner {
             let Some((job, room)) = thread.take() else { return };
             self.note_room(room);
             // Nothing that is ready waits for a slow job; when a quick one turns out slow, the reactor notices.
-            if !self.handle.jobs().is_quick() || self.handle.unwritten() >= HAND_OVER && !self.leads {
+            if !self.handle.jobs().is_quick()
+                || self.handle.unwritten() >= HAND_OVER && self.handle.is_attended()
+            {
                 self.hand_over();
             }
             self.run(ruby, job);
@@ -300,21 +296,19 @@ impl Runner {
         if self.handle.unwritten() == 0 {
             return;
         }
-        if self.leads {
-            // The interrupt that may forbid it is looked at before long, and then the reactor will have seen them.
-            let handle = &self.handle;
-            let _ = gvl::without(|| handle.write_unwritten(), || {});
-        } else {
-            self.handle.send(Command::Flush);
+        let handle = &self.handle;
+        if handle.is_attended() || gvl::without(|| handle.write_unwritten(), || {}).is_none() {
+            handle.send(Command::Flush);
         }
     }
 
     /// Writes answers and log lines. Without the GVL.
-    fn write_out(&mut self) {
-        if self.handle.unwritten() > WRITE_SELF && !self.leads {
-            self.handle.send(Command::Flush);
-        } else {
-            self.handle.write_unwritten();
+    fn write_out(&mut self, leads: bool) {
+        match self.handle.unwritten() {
+            WRITE_FEW.. if self.handle.is_attended() => self.handle.send(Command::Flush),
+            // Before it turns the reactor.
+            _ if leads && !self.handle.is_attended() => {}
+            _ => self.handle.write_unwritten(),
         }
         if self.answered.is_empty() {
             return;

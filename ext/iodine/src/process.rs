@@ -42,7 +42,7 @@ struct State {
 enum Role {
     /// No server runs.
     Idle,
-    /// This process serves: the reactor has its own thread.
+    /// This process serves: app threads turn the reactor, or the standby, whose thread this is.
     Worker { thread: JoinHandle<()>, log: Writer },
     /// This process looks after workers. Its only thread turns the reactor.
     Master(Box<Master>),

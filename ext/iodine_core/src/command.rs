@@ -138,6 +138,8 @@ struct Shared {
     asleep: AtomicBool,
     /// Whether it will look around within a millisecond or so by itself.
     dozing: AtomicBool,
+    /// Whether it is turned by somebody who does nothing else.
+    attended: AtomicBool,
     waker: Waker,
     registry: Registry,
     draining: AtomicBool,
@@ -159,6 +161,7 @@ impl Handle {
                 commands: SegQueue::new(),
                 asleep: AtomicBool::new(false),
                 dozing: AtomicBool::new(false),
+                attended: AtomicBool::new(true),
                 waker,
                 registry,
                 draining: AtomicBool::new(false),
@@ -319,6 +322,21 @@ impl Handle {
         }
         self.shared.asleep.store(false, SeqCst);
         false
+    }
+
+    /// Whether somebody turns the reactor who does nothing else, so that answers can be left to it ([`Command::Flush`]). Else
+    /// whoever makes them writes them.
+    pub fn is_attended(&self) -> bool {
+        self.shared.attended.load(Relaxed)
+    }
+
+    pub(crate) fn set_attended(&self, attended: bool) {
+        self.shared.attended.store(attended, Relaxed);
+    }
+
+    /// Whether the reactor sleeps, as far as is known.
+    pub(crate) fn is_asleep(&self) -> bool {
+        self.shared.asleep.load(SeqCst)
     }
 
     /// Says that the sleep will be a short one. Only between [`Handle::prepare_sleep`] and [`Handle::woke`].

@@ -24,7 +24,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 /// How often the standby looks whether the reactor is turned.
-pub const TICK: Duration = Duration::from_millis(1);
+pub const TICK: Duration = Duration::from_millis(2);
 /// Events taken from the poller at a time.
 const EVENTS: usize = 1024;
 
@@ -41,11 +41,11 @@ struct Shared {
     handle: Handle,
     /// Turns that app threads have made.
     turns: AtomicU64,
-    /// Whether the standby looks, or leads. True whenever nobody else has the lead.
+    /// Whether the standby looks, or leads. Whoever lets go of the seat sees to it afterwards.
     watched: AtomicBool,
     /// The app thread that had the lead will not come back to it.
     resigned: AtomicBool,
-    /// An app thread has found the lead taken.
+    /// An app thread would rather have the lead.
     wanted: AtomicBool,
     standby: Unparker,
 }
@@ -98,16 +98,20 @@ impl Lead {
         &self.shared.handle
     }
 
-    /// The lead, if nobody has it. Else the standby gives way when there is next something to run.
+    /// The lead, if nobody has it and app threads may. Else the standby gives way when there is next something to run.
     pub(crate) fn take(&self) -> Option<Turn<'_>> {
-        let seat = self.try_seat();
-        if seat.is_none() {
+        let Some(seat) = self.try_seat() else {
             self.shared.wanted.store(true, Relaxed);
+            return None;
+        };
+        if seat.reactor.as_ref().is_some_and(|reactor| !reactor.has_ended() && !reactor.is_broad()) {
+            return Some(Turn { seat, lead: self });
         }
-        let seat = seat.filter(|seat| {
-            seat.reactor.as_ref().is_some_and(|reactor| !reactor.has_ended() && !reactor.is_broad())
-        })?;
-        Some(Turn { seat, lead: self })
+        drop(seat);
+        self.shared.wanted.store(true, Relaxed);
+        // The standby may have taken this look for somebody who leads.
+        self.leave();
+        None
     }
 
     /// To be called by an app thread that has had the lead, and goes to run a job.
@@ -140,12 +144,14 @@ impl Turn<'_> {
         &self.lead.shared.handle
     }
 
-    /// Turns the reactor once. `is_called` tells, when others have to wake the reactor, whether the thread is wanted already;
+    /// Turns the reactor once, after what is left to be written. `is_called` tells, when others have to wake the reactor, whether the thread is wanted already;
     /// `woken` is called when it is awake again.
     pub(crate) fn turn(mut self, is_called: impl FnOnce() -> bool, woken: impl FnOnce()) {
+        // In the lead: the standby need not think that nobody looks after anything.
+        self.handle().write_unwritten();
         self.seat.courtesy.give_way();
         self.seat.turn(|reactor, events| {
-            reactor.led_by_app_thread(true);
+            reactor.set_led(true);
             let timeout = reactor.prepare_wait();
             reactor.wait(events, if is_called() { Some(Duration::ZERO) } else { timeout });
             woken();
@@ -186,12 +192,16 @@ impl Standby {
         while self.lead_on(&mut seat) {
             drop(seat);
             seat = self.stand_by();
+            if let Some(reactor) = &mut seat.reactor {
+                reactor.take_over();
+            }
         }
     }
 
-    /// Leads until there is something to run for an app thread that wants the lead. False when the reactor has ended.
+    /// Leads until an app thread that wants to is woken. False when the reactor has ended.
     fn lead_on(&self, seat: &mut Seat) -> bool {
         let shared = &self.lead.shared;
+        shared.handle.set_attended(true);
         loop {
             let Some(reactor) = &seat.reactor else { return false };
             if reactor.has_ended() {
@@ -202,16 +212,19 @@ impl Standby {
                 seat.reactor = None;
                 return false;
             }
-            let published = seat.turn(|reactor, events| {
-                reactor.led_by_app_thread(false);
+            let mut broad = false;
+            let woke = seat.turn(|reactor, events| {
+                reactor.set_led(false);
                 let timeout = reactor.prepare_wait();
-                reactor.turn(events, timeout)
+                let woke = reactor.turn(events, timeout);
+                broad = reactor.is_broad();
+                woke
             });
-            let broad = seat.reactor.as_ref().is_some_and(Reactor::is_broad);
-            if published && !broad && shared.handle.jobs().is_instant() && shared.wanted.swap(false, Relaxed)
-            {
-                // Whoever did so meanwhile had lost the lead before.
+            if woke && !broad && shared.handle.jobs().is_instant() && shared.wanted.swap(false, Relaxed) {
+                shared.handle.set_attended(false);
+                // Nobody can have let go of the lead since; of what was said before nothing counts.
                 shared.resigned.store(false, SeqCst);
+                self.parker.park_timeout(Duration::ZERO);
                 return true;
             }
         }
@@ -233,6 +246,9 @@ impl Standby {
             }
             if let Some(seat) = self.lead.try_seat() {
                 return seat;
+            }
+            if !shared.handle.is_asleep() {
+                continue;
             }
             // Whoever has the lead sleeps, and calls when it goes.
             shared.watched.store(false, SeqCst);
@@ -297,6 +313,17 @@ mod tests {
             assert!(lead.take().is_none());
             standby.run();
         }
+    }
+
+    /// The standby, which may just then have found the seat locked, is not left to sleep.
+    #[test]
+    fn who_may_not_have_the_lead_calls_the_standby() {
+        let (lead, _standby) = Lead::new(Reactor::new(ReactorConfig::default()).unwrap());
+        assert!(lead.take().is_some());
+        lead.shared.watched.store(false, SeqCst);
+        lead.try_seat().unwrap().reactor = None;
+        assert!(lead.take().is_none());
+        assert!(lead.shared.watched.load(SeqCst) && lead.shared.wanted.load(Relaxed));
     }
 
     #[test]

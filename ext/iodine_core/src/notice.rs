@@ -14,7 +14,7 @@ pub enum Notice {
     StopAsked,
     /// The master is gone without having asked.
     MasterGone,
-    /// Worker: all connections are closed, after [`crate::Command::Shutdown`].
+    /// Worker: all connections are closed and all that was to be run has been, after [`crate::Command::Shutdown`].
     Drained,
     /// Worker: the time to drain was over; what was left has been closed.
     DrainTimedOut,

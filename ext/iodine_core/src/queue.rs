@@ -120,10 +120,10 @@ impl JobQueue {
         self.publish(&mut vec![job]);
     }
 
-    /// Adds all of `jobs`, and wakes whom it takes to run them.
-    pub fn publish(&self, jobs: &mut Vec<Job>) {
+    /// Adds all of `jobs`, and wakes whom it takes to run them. Returns whether somebody was woken.
+    pub fn publish(&self, jobs: &mut Vec<Job>) -> bool {
         if jobs.is_empty() {
-            return;
+            return false;
         }
         let mut state = self.lock();
         state.jobs.extend(jobs.drain(..));
@@ -132,6 +132,7 @@ impl JobQueue {
         self.mirror(&state);
         drop(state);
         woken.iter().for_each(Bed::wake);
+        !woken.is_empty()
     }
 
     /// Returns a job that was taken and not begun, because its thread has to die. It comes first again.
@@ -144,6 +145,11 @@ impl JobQueue {
     /// Jobs that wait.
     pub fn waiting(&self) -> usize {
         self.shared.waiting.load(Relaxed)
+    }
+
+    /// Jobs taken so far.
+    pub(crate) fn taken(&self) -> u64 {
+        self.shared.taken.load(Relaxed)
     }
 
     /// Whether so many jobs wait that no more should be added. Once this was true, [`AppThread::take`] tells when it no
@@ -278,6 +284,10 @@ pub struct StallWatch {
 }
 
 impl StallWatch {
+    pub(crate) fn seen(taken: u64, since: Instant) -> StallWatch {
+        StallWatch { taken, since }
+    }
+
     /// A watch that begins now.
     pub fn new(now: Instant) -> StallWatch {
         StallWatch { taken: 0, since: now }
@@ -362,12 +372,15 @@ impl AppThread {
             let mut state = queue.lock();
             let taken = if self.should_retire(&state) { None } else { self.pop(&mut state, now) };
             if let Some((job, room)) = taken {
+                drop(state);
                 if let (true, Some(lead)) = (self.leads, &self.lead) {
                     lead.leave();
+                    lead.handle().write_unwritten();
                 }
                 return (Taken::Job(job), room);
             }
             if state.ending && state.jobs.is_empty() {
+                drop(state);
                 self.resign();
                 return (Taken::Ended, false);
             }
@@ -380,20 +393,22 @@ impl AppThread {
             queue.mirror(&state);
             drop(state);
             turn.turn(|| self.called.load(SeqCst), || self.rise());
+            // Where a panic came before it could.
+            self.rise();
             if self.called.swap(false, SeqCst) {
                 self.resign();
                 return (Taken::Interrupted, false);
             }
         };
-        self.resign();
         state.idle.push(Sleeper { thread: self.id, bed: Bed::Parked(self.parker.unparker().clone()) });
         state.active -= 1;
         queue.mirror(&state);
-        let unwatched = state.idle.len() == 1 && !state.jobs.is_empty();
+        let unwatched = !state.jobs.is_empty();
         drop(state);
         if unwatched {
             alarm();
         }
+        self.resign();
         self.parker.park();
         self.called.store(false, SeqCst);
 
@@ -412,14 +427,16 @@ impl AppThread {
         }
     }
 
-    /// Whether it turns the reactor between jobs: nobody else writes answers meanwhile.
+    /// Whether it turns the reactor between jobs, and writes what is left to be written then.
     pub fn leads(&self) -> bool {
         self.leads
     }
 
+    /// Leaves the lead for good, with nothing left to be written.
     fn resign(&mut self) {
         if let (true, Some(lead)) = (std::mem::take(&mut self.leads), &self.lead) {
             lead.resign();
+            lead.handle().write_unwritten();
         }
     }
 
@@ -448,6 +465,7 @@ impl AppThread {
     /// Another quick thread is at work; two would only pass the GVL to and fro.
     fn should_retire(&self, state: &State) -> bool {
         state.active > 1
+            && !self.leads
             && !state.ending
             && self.queue.is_quick()
             && self.queue.shared.taken.load(Relaxed) > self.taken
@@ -469,8 +487,11 @@ impl AppThread {
         let next = if sample > average { average + step } else { average - step };
         if next != average {
             duration.store(next, Relaxed);
-            let bound = if self.queue.is_instant() { NOT_INSTANT } else { INSTANT };
-            self.queue.shared.instant.store(u128::from(next) < bound.as_micros(), Relaxed);
+        }
+        let bound = if self.queue.is_instant() { NOT_INSTANT } else { INSTANT };
+        let instant = u128::from(next) < bound.as_micros();
+        if instant != self.queue.is_instant() {
+            self.queue.shared.instant.store(instant, Relaxed);
         }
     }
 }

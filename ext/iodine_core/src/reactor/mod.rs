@@ -28,7 +28,7 @@ use crate::job::{Job, Root};
 use crate::link::Link;
 use crate::listener::{BACKLOG, Listener};
 use crate::notice::{Notice, Notices};
-use crate::queue::{JobQueue, StallWatch};
+use crate::queue::{JobQueue, STALL, StallWatch};
 use accept::Door;
 use cluster::Channel;
 use conn::Conn;
@@ -45,7 +45,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use token::{FIRST_CONN, slot_of, token_of};
 
-/// Events taken from the poller at a time.
 /// Bytes read from a socket at a time.
 const READ_BUFFER: usize = 64 * 1024;
 /// How long jobs may wait unnoticed while app threads sleep; the poller knows no shorter time.
@@ -110,6 +109,8 @@ pub struct Reactor {
     was_active: bool,
     /// The time of this turn.
     now: Instant,
+    /// When the poller last had something to tell.
+    heard_at: Instant,
     /// That connections are refused at the door.
     refusing: Episode,
     /// Whether requests were answered in this turn that the application will not see.
@@ -183,6 +184,7 @@ impl Reactor {
             idle_wanted: false,
             was_active: true,
             now,
+            heard_at: now,
             refusing: Episode::new(),
             refused: false,
             hub: Hub::default(),
@@ -249,7 +251,8 @@ impl Reactor {
         timeout
     }
 
-    /// Waits for something to happen, at most for `timeout`, and handles it. Returns whether there are jobs to run.
+    /// Waits for something to happen, at most for `timeout`, and handles it. Returns whether an app
+    /// thread was woken for it.
     pub fn turn(&mut self, events: &mut Events, timeout: Option<Duration>) -> bool {
         self.wait(events, timeout);
         self.handle_events(events)
@@ -269,12 +272,16 @@ impl Reactor {
         }
     }
 
-    /// Handles what has happened. Returns whether there are new jobs to run.
+    /// Handles what has happened. Returns whether an app thread was woken for it.
     pub(crate) fn handle_events(&mut self, events: &Events) -> bool {
         self.now = Instant::now();
-        let quiet = events.is_empty();
+        if !events.is_empty() {
+            self.heard_at = self.now;
+        }
         // Before the events: a connection that is known to be closed makes room for one at the door.
         self.handle_commands();
+        // Before the events, too: what others go on saying does not put off the end.
+        let settled = self.is_deserted() && self.is_settled();
         for event in events.iter() {
             self.handle_event(event.token(), Readiness::of(event));
         }
@@ -287,15 +294,14 @@ impl Reactor {
         }
         self.handle_commands();
         self.handle_deadlines();
-        self.notice_idleness(quiet);
+        self.notice_idleness();
         if self.published.len().max(self.jobs.len()) >= BROAD {
             self.broad_until = self.now + BROAD_FOR;
         }
         self.write_published();
         self.flush_links();
         self.attentive = self.jobs.iter().any(|job| matches!(job, Job::Events(_)));
-        let published = !self.jobs.is_empty();
-        self.handle.jobs().publish(&mut self.jobs);
+        let woke = self.handle.jobs().publish(&mut self.jobs);
         self.handle.release_held(self.now);
         let unwritten = self.handle.unwritten() > 0;
         if self.handle.jobs().relieve(&mut self.stall, self.now, unwritten) {
@@ -309,12 +315,12 @@ impl Reactor {
             self.handle.notices().wake();
         }
         // Only now: what the last connections lead to is in the queue, if it has not been run.
-        if self.is_deserted() && (self.cut_off || self.is_settled()) {
+        if self.is_deserted() && (self.cut_off || settled) {
             self.phase = Phase::Drained;
             let notice = if self.cut_off { Notice::DrainTimedOut } else { Notice::Drained };
             self.handle.notices().post(notice);
         }
-        published
+        woke
     }
 
     /// Whether the server ends and its clients are gone.
@@ -326,7 +332,9 @@ impl Reactor {
     /// Whether the application has run all there was to run, and nothing has come of it that is still to be done.
     fn is_settled(&self) -> bool {
         // In this order: commands come from jobs.
-        self.handle.jobs().is_at_rest(usize::from(self.led)) && !self.handle.has_commands()
+        self.jobs.is_empty()
+            && self.handle.jobs().is_at_rest(usize::from(self.led))
+            && !self.handle.has_commands()
     }
 
     /// Whether so much has come of a turn lately that it is better not turned by an app thread: while messages go out to
@@ -335,9 +343,19 @@ impl Reactor {
         self.now < self.broad_until
     }
 
-    /// An app thread that turns this is awake, and at rest all the same.
-    pub(crate) fn led_by_app_thread(&mut self, led: bool) {
+    /// Says whether an app thread turns this: it is awake, and at rest all the same.
+    pub(crate) fn set_led(&mut self, led: bool) {
         self.led = led;
+    }
+
+    /// Says that this was not turned for a while: what waits has waited for long enough.
+    pub(crate) fn take_over(&mut self) {
+        self.handle.write_unwritten();
+        let taken = self.handle.jobs().taken();
+        if let Some(since) = Instant::now().checked_sub(STALL) {
+            self.stall = StallWatch::seen(taken, since);
+        }
+        self.handle.send(Command::LookAround);
     }
 
     fn timeout(&self) -> Option<Duration> {
@@ -523,7 +541,8 @@ impl Reactor {
         });
     }
 
-    fn notice_idleness(&mut self, quiet: bool) {
+    fn notice_idleness(&mut self) {
+        let quiet = self.now.duration_since(self.heard_at) >= IDLE_AFTER;
         if !(quiet && self.idle_wanted && self.was_active)
             || self.handle.jobs().waiting() > 0
             || !self.jobs.is_empty()
@@ -602,7 +621,7 @@ mod tests {
                 let timer = Timer { root: root as Root, every: Duration::ZERO, times: Some(1) };
                 reactor.handle.send(Command::AddTimer(timer));
             }
-            assert!(reactor.turn(&mut events, Some(Duration::ZERO)));
+            reactor.turn(&mut events, Some(Duration::ZERO));
             assert_eq!((reactor.handle.jobs().drain().len(), reactor.is_broad()), (count, broad));
         }
         let until = Instant::now() + BROAD_FOR;
