@@ -4,7 +4,7 @@
 //! are instant, turns the reactor. Where the standby does that, it writes many answers meanwhile, on another core.
 
 use crate::rack::{self, Callbacks, Outcome, answer_request, report_error};
-use crate::{api, fork, gvl, process, realtime, roots, timers};
+use crate::{allocator, api, fork, gvl, process, realtime, roots, timers};
 use iodine_codec::http::RequestHead;
 use iodine_core::access_log::Lines;
 use iodine_core::command::{Command, Handle};
@@ -174,6 +174,7 @@ impl Runner {
                 self.tell(ruby, "engine_replied", |ruby| (id, ruby.str_from_slice(&bytes)));
             }
             Job::Idle => self.call(api::base_module, "run_idle_blocks"),
+            Job::GiveBack => self.give_back(),
         }
     }
 
@@ -250,6 +251,21 @@ impl Runner {
             true => self.run_task(root, last),
             false if last => roots::release(root),
             false => {}
+        }
+    }
+
+    /// Gives back what connections have left behind that are gone: their objects are garbage that an idle process would keep.
+    fn give_back(&mut self) {
+        let collected = gvl::protect(|| {
+            // SAFETY: the GVL is held, and what finalizers raise stays in them.
+            unsafe { rb_sys::rb_gc_start() }
+        });
+        if let Err(error) = collected {
+            self.killed = report_error(error).or(self.killed.take());
+        }
+        let _ = gvl::without(allocator::give_back, || {});
+        if let Some(lead) = process::lead() {
+            lead.send_standby(allocator::give_back);
         }
     }
 

@@ -6,6 +6,7 @@
 
 #![allow(missing_docs, reason = "the only public item is the Init function, which a macro makes")]
 
+mod allocator;
 mod api;
 mod app_thread;
 mod fork;
@@ -17,10 +18,6 @@ mod rack;
 mod realtime;
 mod roots;
 mod timers;
-
-#[cfg(feature = "mimalloc")]
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Defines everything; Ruby calls it when it loads the library.
 #[magnus::init]

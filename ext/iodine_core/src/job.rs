@@ -64,6 +64,8 @@ pub enum Job {
     },
     /// There was something to do, and now there is not: time for the `on_idle` blocks.
     Idle,
+    /// Many connections have closed, and it is quiet: time to give memory back to the system.
+    GiveBack,
 }
 
 /// A request whose body has arrived in full.

@@ -7,7 +7,7 @@
 //! has the lead and sleeps, there is nothing to look after, and the standby sleeps, too. While jobs are not instant, or much comes
 //! of a turn, the standby leads all the time, so that reading and writing go on beside Ruby.
 
-use crate::command::Handle;
+use crate::command::{Command, Handle};
 use crate::log;
 use crate::notice::Notice;
 use crate::reactor::Reactor;
@@ -48,6 +48,8 @@ struct Shared {
     /// An app thread would rather have the lead.
     wanted: AtomicBool,
     standby: Unparker,
+    /// What the standby was asked to do besides.
+    errand: Mutex<Option<fn()>>,
 }
 
 #[derive(Debug)]
@@ -88,6 +90,7 @@ impl Lead {
             resigned: AtomicBool::new(false),
             wanted: AtomicBool::new(false),
             standby: parker.unparker().clone(),
+            errand: Mutex::default(),
         };
         let lead = Lead { shared: Arc::new(shared) };
         (lead.clone(), Standby { lead, parker })
@@ -128,6 +131,13 @@ impl Lead {
         self.shared.resigned.store(true, SeqCst);
         self.shared.watched.store(true, SeqCst);
         self.shared.standby.unpark();
+    }
+
+    /// Has the standby do `errand` soon: what only the thread can do that has allocated most of what connections are made of.
+    pub fn send_standby(&self, errand: fn()) {
+        *self.shared.errand.lock().unwrap_or_else(PoisonError::into_inner) = Some(errand);
+        self.shared.standby.unpark();
+        self.shared.handle.send(Command::LookAround);
     }
 
     fn try_seat(&self) -> Option<MutexGuard<'_, Seat>> {
@@ -212,6 +222,7 @@ impl Standby {
                 seat.reactor = None;
                 return false;
             }
+            self.run_errand();
             let mut broad = false;
             let woke = seat.turn(|reactor, events| {
                 reactor.set_led(false);
@@ -230,6 +241,11 @@ impl Standby {
         }
     }
 
+    fn run_errand(&self) {
+        let errand = self.lead.shared.errand.lock().unwrap_or_else(PoisonError::into_inner).take();
+        errand.into_iter().for_each(|errand| errand());
+    }
+
     /// Looks, until nobody has turned the reactor for a while.
     fn stand_by(&self) -> MutexGuard<'_, Seat> {
         let shared = &self.lead.shared;
@@ -239,6 +255,7 @@ impl Standby {
                 true => self.parker.park_timeout(TICK),
                 false => self.parker.park(),
             }
+            self.run_errand();
             let turns = shared.turns.load(Relaxed);
             let moves = std::mem::replace(&mut seen, turns) != turns;
             if !shared.resigned.swap(false, SeqCst) && moves {

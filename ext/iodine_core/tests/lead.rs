@@ -4,6 +4,7 @@ mod support;
 
 use iodine_core::Job;
 use iodine_core::queue::{AppThread, Taken};
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::sync::mpsc::channel;
 use std::time::Duration;
 use support::*;
@@ -75,6 +76,26 @@ fn the_standby_leads_while_the_app_thread_is_held_up() {
         open.send(()).unwrap();
         client.answer();
     }
+}
+
+/// Whether it has the lead or not.
+#[test]
+fn the_standby_runs_errands() {
+    static RUN: AtomicU32 = AtomicU32::new(0);
+    in_time(|| {
+        let (server, client, thread) = leader();
+        let lead = server.lead();
+        let run = |times| {
+            lead.send_standby(|| {
+                RUN.fetch_add(1, SeqCst);
+            });
+            wait_until("the errand", || (RUN.load(SeqCst) == times).then_some(()));
+        };
+        (1..4).for_each(run);
+        drop(thread);
+        (4..7).for_each(run);
+        drop((client, server));
+    });
 }
 
 #[test]

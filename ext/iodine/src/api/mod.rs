@@ -250,7 +250,8 @@ fn drop_jobs() {
             | Job::Channel { .. }
             | Job::Ask { .. }
             | Job::Reply { .. }
-            | Job::Idle => {}
+            | Job::Idle
+            | Job::GiveBack => {}
         }
     }
 }

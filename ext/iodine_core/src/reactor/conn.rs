@@ -306,7 +306,7 @@ impl Reactor {
                 conns.get(id.slot as usize).is_some_and(|conn| conn.id() == id && conn.checked_at == Some(at))
             }
             Due::Timer(id) => timers.contains_key(&id),
-            Due::Accept(_) | Due::DrainEnd => true,
+            Due::Accept(_) | Due::DrainEnd | Due::GiveBack => true,
         });
     }
 
@@ -358,6 +358,7 @@ impl Reactor {
             }
             drop(stream);
             self.show_count();
+            self.note_crowd();
         }
     }
 

@@ -17,6 +17,8 @@ pub(super) enum Due {
     Accept(usize),
     /// The time to drain is over.
     DrainEnd,
+    /// It may be quiet enough to give memory back.
+    GiveBack,
 }
 
 #[derive(Debug, Default)]

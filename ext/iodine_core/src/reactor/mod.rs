@@ -61,6 +61,10 @@ const MASTER_LINK: Token = Token(1);
 const FIRST_LISTENER: usize = 1 << 8;
 const FIRST_WORKER_LINK: usize = 1 << 16;
 
+/// When so many connections have gone, much memory is free.
+const CROWD: usize = 1000;
+/// Nothing heard for so long: it is quiet.
+const QUIET: Duration = Duration::from_secs(1);
 /// A turn of which so many jobs come, or so many connections with a message to write, is a broad one.
 const BROAD: usize = 256;
 /// So long another one is expected.
@@ -126,6 +130,10 @@ pub struct Reactor {
     broad_until: Instant,
     /// Ids for requests, from the first on that needs one.
     request_ids: Option<Sequence>,
+    /// The most connections that there were since memory was last given back.
+    peak: usize,
+    /// Whether a [`Due::GiveBack`] is under way.
+    giving_back: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -193,6 +201,8 @@ impl Reactor {
             led: false,
             broad_until: now,
             request_ids: None,
+            peak: 0,
+            giving_back: false,
         })
     }
 
@@ -461,6 +471,7 @@ impl Reactor {
                 Due::Timer(id) => self.fire_timer(id),
                 Due::Accept(door) => self.accept_late(door),
                 Due::DrainEnd => self.cut_off(),
+                Due::GiveBack => self.give_back(),
             }
         }
     }
@@ -554,6 +565,28 @@ impl Reactor {
         self.jobs.push(Job::Idle);
     }
 
+    /// To be called when a connection has gone.
+    fn note_crowd(&mut self) {
+        self.peak = self.peak.max(self.conns.len() + 1);
+        if !self.giving_back && self.peak.saturating_sub(self.conns.len()) >= CROWD && !self.is_draining() {
+            self.giving_back = true;
+            self.deadlines.add(self.now + QUIET, Due::GiveBack);
+        }
+    }
+
+    /// What a crowd has left behind goes back to the system when it is quiet: that takes a while.
+    fn give_back(&mut self) {
+        let quiet_at = self.heard_at + QUIET;
+        if self.now < quiet_at {
+            return self.deadlines.add(quiet_at, Due::GiveBack);
+        }
+        self.giving_back = false;
+        if self.peak.saturating_sub(self.conns.len()) >= CROWD && !self.is_draining() {
+            self.jobs.push(Job::GiveBack);
+        }
+        self.peak = self.conns.len();
+    }
+
     // --- the end ------------------------------------------------------------------------------------------------
 
     fn shut_down(&mut self, until: Instant) {
@@ -630,6 +663,26 @@ mod tests {
         }
         reactor.turn(&mut events, Some(Duration::ZERO));
         assert!(!reactor.is_broad());
+    }
+
+    #[test]
+    fn memory_is_given_back_when_a_crowd_has_gone_and_it_is_quiet() {
+        let mut reactor = Reactor::new(ReactorConfig::default()).unwrap();
+        let mut events = Events::with_capacity(1);
+        for (peak, given) in [(CROWD - 1, 0), (CROWD, 1)] {
+            reactor.peak = peak;
+            reactor.note_crowd();
+            reactor.note_crowd();
+            let end = Instant::now() + QUIET;
+            while Instant::now() < end {
+                assert_eq!(reactor.handle.jobs().waiting(), 0);
+                let timeout = reactor.prepare_wait().map_or(QUIET, |due| due.min(QUIET));
+                reactor.turn(&mut events, Some(timeout));
+            }
+            reactor.turn(&mut events, Some(Duration::ZERO));
+            let jobs = reactor.handle.jobs().drain();
+            assert_eq!(jobs.iter().filter(|job| matches!(job, Job::GiveBack)).count(), given);
+        }
     }
 
     /// Nobody waits for longer than it takes to accept as many as the kernel holds.

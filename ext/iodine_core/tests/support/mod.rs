@@ -251,6 +251,10 @@ impl Server {
         thread
     }
 
+    pub fn lead(&self) -> Lead {
+        self.lead.clone()
+    }
+
     /// The test takes no more jobs: whoever did has ended.
     pub fn rest(&mut self) {
         self.taker = None;
