@@ -334,11 +334,6 @@ impl Handle {
         self.shared.attended.store(attended, Relaxed);
     }
 
-    /// Whether the reactor sleeps, as far as is known.
-    pub(crate) fn is_asleep(&self) -> bool {
-        self.shared.asleep.load(SeqCst)
-    }
-
     /// Says that the sleep will be a short one. Only between [`Handle::prepare_sleep`] and [`Handle::woke`].
     pub(crate) fn doze(&self) {
         self.shared.dozing.store(true, SeqCst);

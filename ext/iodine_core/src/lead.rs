@@ -264,10 +264,7 @@ impl Standby {
             if let Some(seat) = self.lead.try_seat() {
                 return seat;
             }
-            if !shared.handle.is_asleep() {
-                continue;
-            }
-            // Whoever has the lead sleeps, and calls when it goes.
+            // Whoever has the lead sleeps, or takes its time, and calls when it goes.
             shared.watched.store(false, SeqCst);
             fence(SeqCst);
             if self.lead.try_seat().is_some() {
