@@ -472,7 +472,8 @@ impl Io {
     fn flush(&mut self) -> Flushed {
         let Some(stream) = &self.stream else { return Flushed::Closed };
         let before = self.outbox.taken();
-        let moved = self.outbox.write_to(stream);
+        let closes = self.closing == Closing::Plain && self.in_flight == 0;
+        let moved = self.outbox.write_to(stream, closes);
         if let Some(realtime) = self.realtime.as_mut().filter(|_| self.outbox.taken() > before) {
             realtime.note_written();
         }

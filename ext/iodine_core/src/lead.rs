@@ -133,7 +133,7 @@ impl Lead {
         self.shared.standby.unpark();
     }
 
-    /// Has the standby do `errand` soon: what only the thread can do that has allocated most of what connections are made of.
+    /// Has the standby do `errand` soon: what only that thread can do, which may have allocated much.
     pub fn send_standby(&self, errand: fn()) {
         *self.shared.errand.lock().unwrap_or_else(PoisonError::into_inner) = Some(errand);
         self.shared.standby.unpark();
@@ -154,10 +154,10 @@ impl Turn<'_> {
         &self.lead.shared.handle
     }
 
-    /// Turns the reactor once, after what is left to be written. `is_called` tells, when others have to wake the reactor, whether the thread is wanted already;
-    /// `woken` is called when it is awake again.
+    /// Turns the reactor once, after what is left to be written. `is_called` tells, when others have to wake the reactor,
+    /// whether the thread is wanted already; `woken` is called when it is awake again.
     pub(crate) fn turn(mut self, is_called: impl FnOnce() -> bool, woken: impl FnOnce()) {
-        // In the lead: the standby need not think that nobody looks after anything.
+        // With the seat taken, so that the standby need not think that nobody looks after anything.
         self.handle().write_unwritten();
         self.seat.courtesy.give_way();
         self.seat.turn(|reactor, events| {

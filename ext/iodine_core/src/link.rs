@@ -117,7 +117,7 @@ impl Link {
     /// Sends what waits, as far as the other side takes it. False when it is gone.
     pub fn flush(&mut self) -> bool {
         let before = self.outbox.pending();
-        let moved = self.outbox.write_to(&self.stream);
+        let moved = self.outbox.write_to(&self.stream, false);
         if self.outbox.pending() < before {
             self.taken = Instant::now();
         }

@@ -98,6 +98,8 @@ const JOINED_PIECE: usize = 8 * 1024;
 const JOINED_TOTAL: usize = 64 * 1024;
 /// Slices of one `writev`.
 const SLICES: usize = 32;
+/// What fits into a few packets.
+const SHORT: usize = 16 * 1024;
 /// Bytes of files written at a time: whoever reads as fast as we write must not keep the others waiting.
 const BURST: usize = 2 * 1024 * 1024;
 
@@ -162,8 +164,9 @@ impl Outbox {
     }
 
     /// Writes to `stream` until nothing waits or the socket takes no more. `Bytes` tells how many were written; when the
-    /// outbox is not empty then, it is the turn of others before this one goes on.
-    pub fn write_to(&mut self, stream: &Stream) -> Moved {
+    /// outbox is not empty then, it is the turn of others before this one goes on. With `closes`, `stream` is closed when all
+    /// is written: what is short leaves together with the end.
+    pub fn write_to(&mut self, stream: &Stream, closes: bool) -> Moved {
         let mut total = 0;
         let mut sent = 0;
         while let Some(first) = self.pieces.front() {
@@ -187,7 +190,7 @@ impl Outbox {
                 }
                 continue;
             }
-            let (moved, wanted) = self.write_memory(stream);
+            let (moved, wanted) = self.write_memory(stream, closes);
             match moved {
                 Moved::Bytes(count) => {
                     total += count;
@@ -204,7 +207,7 @@ impl Outbox {
     }
 
     /// Writes the pieces in memory that come first, and tells how many bytes they have.
-    fn write_memory(&self, stream: &Stream) -> (Moved, usize) {
+    fn write_memory(&self, stream: &Stream, closes: bool) -> (Moved, usize) {
         let mut slices = [IoSlice::new(&[]); SLICES];
         let mut count = 0;
         for (slice, bytes) in slices.iter_mut().zip(self.pieces.iter().map_while(Piece::bytes)) {
@@ -216,6 +219,7 @@ impl Outbox {
         let wanted = slices.iter().map(|slice| slice.len()).sum();
         let moved = match (slices, self.pieces.get(count)) {
             (_, Some(Piece::File(_))) => stream.write_slices_of_more(slices),
+            (_, None) if closes && wanted <= SHORT => stream.write_slices_of_more(slices),
             ([only], _) => stream.write(only),
             _ => stream.write_slices(slices),
         };
@@ -274,7 +278,7 @@ mod tests {
         let mut received = Vec::new();
         let mut buffer = vec![0; 150_000];
         loop {
-            match outbox.write_to(&stream) {
+            match outbox.write_to(&stream, false) {
                 Moved::Bytes(_) => break,
                 Moved::WouldBlock => {
                     let count = reader.read(&mut buffer).unwrap();
@@ -295,7 +299,7 @@ mod tests {
         drop(reader);
         let mut outbox = Outbox::default();
         outbox.push(b"x".to_vec());
-        assert_eq!(outbox.write_to(&stream), Moved::Broken);
+        assert_eq!(outbox.write_to(&stream, false), Moved::Broken);
     }
 
     fn file(bytes: &[u8]) -> Arc<Fd> {
@@ -311,7 +315,7 @@ mod tests {
         let mut received = Vec::new();
         let mut buffer = vec![0; 150_000];
         let end = loop {
-            match outbox.write_to(&stream) {
+            match outbox.write_to(&stream, false) {
                 Moved::Bytes(_) if outbox.is_empty() => break Moved::Bytes(0),
                 Moved::Broken => break Moved::Broken,
                 _ if stop(&outbox) => break Moved::WouldBlock,
@@ -363,7 +367,7 @@ mod tests {
         let length = 3 * BURST as u64;
         outbox.push(Piece::File(FilePart { file: file(&vec![0; 3 * BURST]), offset: 0, len: length }));
         while !outbox.is_empty() {
-            if let Moved::Bytes(count) = outbox.write_to(&stream) {
+            if let Moved::Bytes(count) = outbox.write_to(&stream, false) {
                 assert!(count <= BURST);
             }
         }

@@ -122,7 +122,10 @@ impl Stream {
         match &self.kind {
             Kind::Plain(fd) => {
                 let mut control = SendAncillaryBuffer::default();
-                moved(|| rustix::net::sendmsg(fd, slices, &mut control, SEND_MORE))
+                moved(|| match rustix::net::sendmsg(fd, slices, &mut control, SEND_MORE) {
+                    Err(Errno::NOTSOCK) => rustix::io::writev(fd, slices),
+                    sent => sent,
+                })
             }
             Kind::Tls(tls) => tls.write_slices(slices),
         }

@@ -261,7 +261,7 @@ impl Client {
 
     fn flush(&mut self) {
         while !self.outbox.is_empty() && !self.broken {
-            match self.outbox.write_to(&self.stream) {
+            match self.outbox.write_to(&self.stream, false) {
                 Moved::Bytes(_) => {}
                 Moved::WouldBlock => return,
                 Moved::Broken => self.broken = true,
