@@ -1,7 +1,5 @@
 //! The allocator of the extension, and how what it and Ruby's have free goes back to the system.
 
-use std::ffi::c_int;
-
 #[cfg(feature = "mimalloc")]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -16,7 +14,7 @@ pub fn give_back() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
         unsafe extern "C" {
-            fn malloc_trim(pad: usize) -> c_int;
+            fn malloc_trim(pad: usize) -> std::ffi::c_int;
         }
         // SAFETY: so may this (malloc_trim(3)).
         unsafe { malloc_trim(0) };

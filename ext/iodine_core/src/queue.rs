@@ -42,6 +42,7 @@ struct Shared {
     taken: AtomicU64,
     /// Moving average of a job's duration in microseconds.
     duration: AtomicU32,
+    /// See [`JobQueue::is_instant`].
     instant: AtomicBool,
     /// Threads that there are, and that there should be.
     entered: AtomicUsize,
@@ -362,7 +363,9 @@ impl AppThread {
 
     /// Waits for the next job. To be called without the GVL.
     ///
-    /// `alarm` is called when this thread is the first to fall asleep while jobs wait: from then on somebody must call
+    /// Where no job waits and jobs are instant, a thread that follows a [`Lead`] turns the reactor meanwhile, if nobody does.
+    ///
+    /// `alarm` is called when this thread falls asleep while jobs wait: from then on somebody must call
     /// [`JobQueue::relieve`], and the reactor, which found no sleeper to wake when it last looked, may be asleep itself.
     pub fn wait(&mut self, alarm: impl FnOnce()) -> (Taken, bool) {
         let queue = self.queue.clone();

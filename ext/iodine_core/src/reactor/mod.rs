@@ -591,7 +591,7 @@ mod tests {
             reactor.peak = peak;
             reactor.note_crowd();
             reactor.note_crowd();
-            let end = Instant::now() + QUIET;
+            let end = reactor.now + QUIET;
             while Instant::now() < end {
                 assert_eq!(reactor.handle.jobs().waiting(), 0);
                 let timeout = reactor.prepare_wait().map_or(QUIET, |due| due.min(QUIET));
