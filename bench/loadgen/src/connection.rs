@@ -31,24 +31,37 @@ impl Connection {
 
     /// Writes and reads what the event tells of. True when there may be new input.
     pub fn handle(&mut self, event: &Event, scratch: &mut [u8]) -> bool {
+        self.receive(event, scratch, |_| 0)
+    }
+
+    /// As `handle`. After each read `take` sees all input and tells how much of it is done with: what is used at once is
+    /// never copied, so that large answers do not push the server's memory out of the cache that both share.
+    pub fn receive(&mut self, event: &Event, scratch: &mut [u8], take: impl FnMut(&[u8]) -> usize) -> bool {
         if event.is_writable() && self.wants_write() {
             self.flush();
         }
         let readable = event.is_readable() || event.is_read_closed();
         if readable {
-            self.fill(scratch, event.is_read_closed());
+            self.fill(scratch, event.is_read_closed(), take);
         }
         readable
     }
 
     /// Reads what there is. `scratch` is shared, so that idle connections hold no buffer. A short read means
     /// that all was read, unless the event told of the stream's end: that must be read, too.
-    fn fill(&mut self, scratch: &mut [u8], ended: bool) {
+    fn fill(&mut self, scratch: &mut [u8], ended: bool, mut take: impl FnMut(&[u8]) -> usize) {
         loop {
             match self.stream.read(scratch) {
                 Ok(0) => break self.closed = true,
                 Ok(n) => {
-                    self.input.extend_from_slice(&scratch[..n]);
+                    if self.input.is_empty() {
+                        let used = take(&scratch[..n]);
+                        self.input.extend_from_slice(&scratch[used..n]);
+                    } else {
+                        self.input.extend_from_slice(&scratch[..n]);
+                        let used = take(&self.input);
+                        self.input.drain(..used);
+                    }
                     if n < scratch.len() && !ended {
                         break;
                     }

@@ -23,6 +23,11 @@ pub fn run(args: &Args) {
 
 struct Client {
     connection: Connection,
+    awaited: Awaited,
+}
+
+/// The answers that one connection still owes.
+struct Awaited {
     decoder: AnswerDecoder,
     sent: VecDeque<Instant>,
     closing: bool,
@@ -30,7 +35,8 @@ struct Client {
 
 impl Client {
     fn new(connection: Connection) -> Client {
-        Client { connection, decoder: AnswerDecoder::new(), sent: VecDeque::new(), closing: false }
+        let awaited = Awaited { decoder: AnswerDecoder::new(), sent: VecDeque::new(), closing: false };
+        Client { connection, awaited }
     }
 }
 
@@ -105,19 +111,19 @@ impl Load {
     }
 
     fn handle(&mut self, event: &Event, scratch: &mut [u8]) {
-        let client = &mut self.clients[event.token().0];
-        if !client.connection.handle(event, scratch) {
+        let Client { connection, awaited } = &mut self.clients[event.token().0];
+        if !connection.receive(event, scratch, |input| self.tally.take(awaited, input)) {
             return;
         }
-        self.tally.take(client, Instant::now());
-        if client.connection.closed {
+        if connection.closed {
+            self.tally.end(awaited);
             self.replace(event.token());
         }
         self.batch.send(&mut self.clients[event.token().0]);
     }
 
     fn replace(&mut self, token: Token) {
-        let unanswered = self.clients[token.0].sent.len() as u64;
+        let unanswered = self.clients[token.0].awaited.sent.len() as u64;
         self.batch.issued -= unanswered;
         self.tally.reconnects += 1;
         self.clients[token.0] = self.connect(token);
@@ -135,42 +141,44 @@ impl Load {
 
 impl Batch {
     /// Sends a whole batch, once all of the last one was answered: as wrk's pipelining does.
-    fn send(&mut self, client: &mut Client) {
-        if !client.sent.is_empty() || client.closing || client.connection.closed {
+    fn send(&mut self, Client { connection, awaited }: &mut Client) {
+        if !awaited.sent.is_empty() || awaited.closing || connection.closed {
             return;
         }
         let now = Instant::now();
-        while client.sent.len() < self.depth && self.issued < self.limit {
-            client.connection.output.extend_from_slice(&self.request);
-            client.sent.push_back(now);
+        while awaited.sent.len() < self.depth && self.issued < self.limit {
+            connection.output.extend_from_slice(&self.request);
+            awaited.sent.push_back(now);
             self.issued += 1;
         }
-        client.connection.flush();
+        connection.flush();
     }
 }
 
 impl Tally {
-    fn take(&mut self, client: &mut Client, now: Instant) {
+    /// Counts the answers in `input`, and tells how many bytes are done with.
+    fn take(&mut self, awaited: &mut Awaited, input: &[u8]) -> usize {
+        let now = Instant::now();
         let mut used = 0;
         loop {
-            let input = &client.connection.input[used..];
-            let (taken, answer) = client.decoder.next(input).unwrap_or_else(|e| fail(&e));
+            let (taken, answer) = awaited.decoder.next(&input[used..]).unwrap_or_else(|e| fail(&e));
             used += taken;
             let Some(answer) = answer else { break };
-            self.count(client, answer, now);
+            self.count(awaited, answer, now);
         }
-        client.connection.input.drain(..used);
         self.bytes += used as u64;
-        if client.connection.closed {
-            if let Some(answer) = client.decoder.end() {
-                self.count(client, answer, now);
-            }
+        used
+    }
+
+    fn end(&mut self, awaited: &mut Awaited) {
+        if let Some(answer) = awaited.decoder.end() {
+            self.count(awaited, answer, Instant::now());
         }
     }
 
-    fn count(&mut self, client: &mut Client, answer: Answer, now: Instant) {
-        client.closing |= answer.close;
-        let Some(sent) = client.sent.pop_front() else {
+    fn count(&mut self, awaited: &mut Awaited, answer: Answer, now: Instant) {
+        awaited.closing |= answer.close;
+        let Some(sent) = awaited.sent.pop_front() else {
             self.bad += 1; // an answer to no request
             return;
         };
