@@ -10,7 +10,7 @@ use crate::log::{self, Level};
 use crate::overload::RETRY_AFTER;
 use crate::realtime::Upgrade;
 use crate::stream::{Moved, Stream};
-use crate::sys::Fd;
+use crate::sys::{Fd, set_defer_accept};
 use iodine_codec::http::Version;
 use iodine_codec::http1::{RequestFacts, simple_response};
 use mio::unix::SourceFd;
@@ -18,12 +18,19 @@ use rustix::io::Errno;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Connections that this worker may hold more than the one with the fewest, before it leaves new ones to that one.
 const IMBALANCE: usize = 2;
 /// How long connections left to others may wait before this worker takes them after all.
 const LEAVE_FOR: Duration = Duration::from_millis(2);
+/// So many connections with nothing to say yet, within [`RUSH_FOR`], are a rush: each of them costs two events, one for itself and
+/// one for its request.
+const RUSH: u32 = 64;
+const RUSH_FOR: Duration = Duration::from_millis(100);
+/// How long they wait for their first bytes in the system then. Not for ever: whoever connects and is silent does so by
+/// intention when few do, and is to hear of the server's end.
+const DEFER_FOR: Duration = Duration::from_secs(1);
 /// When accepting fails for want of memory or descriptors.
 const TRY_AGAIN: Duration = Duration::from_millis(100);
 
@@ -34,13 +41,38 @@ pub(super) struct Door {
     /// Whether a [`Due::Accept`] is under way.
     late: bool,
     open: bool,
+    /// Connections that had said nothing when they were accepted, and since when they are counted.
+    silent: (u32, Instant),
+    /// Whether the system waits for first bytes, until [`Due::Undefer`].
+    deferring: bool,
     /// That accepting fails here.
     failing: Episode,
 }
 
 impl Door {
     pub(super) fn new(listener: Arc<Listener>) -> Door {
-        Door { listener, late: false, open: true, failing: Episode::new() }
+        let silent = (0, Instant::now());
+        let door =
+            Door { listener, late: false, open: true, silent, deferring: false, failing: Episode::new() };
+        if door.can_defer() {
+            // A worker that was killed in a rush may have left it so.
+            set_defer_accept(&*door.listener, false);
+        }
+        door
+    }
+
+    fn can_defer(&self) -> bool {
+        matches!(self.listener.address(), Address::Tcp(_)) && !self.listener.service().raw
+    }
+
+    /// Whether it is a rush with one more that has said nothing.
+    fn rushes(&mut self, now: Instant) -> bool {
+        let (count, since) = &mut self.silent;
+        if now.duration_since(*since) > RUSH_FOR {
+            (*count, *since) = (0, now);
+        }
+        *count += 1;
+        *count >= RUSH
     }
 }
 
@@ -74,6 +106,7 @@ impl Reactor {
             // In a cluster the others take them, and the master keeps the socket open.
             let alone = self.config.place.is_none();
             let _ = (0..most).take_while(|_| alone && self.accept_one(index)).count();
+            self.undefer(index);
             let door = &mut self.doors[index];
             if std::mem::take(&mut door.open) {
                 let _ = self.poll.registry().deregister(&mut SourceFd(&door.listener.as_raw_fd()));
@@ -120,8 +153,28 @@ impl Reactor {
             (Address::Tcp(_), Some(address)) => Peer::Tcp(address),
             (Address::Tcp(_), None) => Peer::Tcp((Ipv4Addr::UNSPECIFIED, 0).into()),
         };
-        self.open(stream, peer, listener.service());
+        if self.open(stream, peer, listener.service()) {
+            self.note_silence(index);
+        }
         true
+    }
+
+    fn note_silence(&mut self, index: usize) {
+        let now = self.now;
+        let Some(door) = self.doors.get_mut(index).filter(|door| door.can_defer()) else { return };
+        if door.rushes(now) && !std::mem::replace(&mut door.deferring, true) {
+            set_defer_accept(&*door.listener, true);
+            self.deadlines.add(now + DEFER_FOR, Due::Undefer(index));
+        }
+    }
+
+    /// Whoever connects is accepted at once again.
+    pub(super) fn undefer(&mut self, index: usize) {
+        let Some(door) = self.doors.get_mut(index) else { return };
+        if std::mem::take(&mut door.deferring) {
+            set_defer_accept(&*door.listener, false);
+            door.silent.0 = 0;
+        }
     }
 
     /// It is tried again and again, and said once.
@@ -132,12 +185,15 @@ impl Reactor {
         }
     }
 
-    fn open(&mut self, stream: Stream, peer: Peer, service: &Arc<Service>) {
+    /// Returns whether the connection has said nothing yet.
+    fn open(&mut self, stream: Stream, peer: Peer, service: &Arc<Service>) -> bool {
         let upgrade = service.raw.then(Upgrade::accepted);
-        if self.insert(stream, peer, service.clone(), upgrade).is_err() {
+        let inserted = self.insert(stream, peer, service.clone(), upgrade);
+        if inserted.is_err() {
             log::message(Level::Error, "a connection could not be registered");
         }
         self.show_count();
+        inserted.is_ok_and(|id| self.conn(id).is_some_and(|conn| conn.has_said_nothing()))
     }
 
     /// Shows the number of connections to the other workers.
@@ -183,4 +239,79 @@ impl Reactor {
 fn accept_socket(listener: &Listener) -> rustix::io::Result<(Fd, Option<SocketAddr>)> {
     let (fd, address) = crate::sys::accept(listener)?;
     Ok((Fd::new(fd), address.and_then(|any| SocketAddr::try_from(any).ok())))
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+    use crate::config::{HttpConfig, ReactorConfig};
+    use crate::listener::BindSpec;
+    use std::io::Write;
+    use std::net::TcpStream;
+
+    fn door(reactor: &mut Reactor, service: impl FnOnce(Option<u16>) -> Service) -> SocketAddr {
+        let spec = BindSpec::Tcp { host: Some("127.0.0.1".into()), port: 0 };
+        let listener = Listener::bind(&spec, service).unwrap().remove(0);
+        let Address::Tcp(address) = *listener.address() else { panic!("not TCP") };
+        reactor.listen(Arc::new(listener)).unwrap();
+        address
+    }
+
+    fn http(port: Option<u16>) -> Service {
+        Service::http(0, HttpConfig::default(), port)
+    }
+
+    fn connect(address: SocketAddr, count: u32) -> Vec<TcpStream> {
+        (0..count).map(|_| TcpStream::connect(address).unwrap()).collect()
+    }
+
+    #[test]
+    fn in_a_rush_connections_are_taken_with_their_first_bytes() {
+        let mut reactor = Reactor::new(ReactorConfig::default()).unwrap();
+        let address = door(&mut reactor, http);
+        let calm = connect(address, RUSH - 1);
+        reactor.accept(0);
+        assert_eq!((reactor.conns.len(), reactor.doors[0].deferring), (calm.len(), false));
+        let _last = connect(address, 1);
+        reactor.accept(0);
+        assert!(reactor.doors[0].deferring);
+        assert!(reactor.deadlines.next().is_some());
+
+        let before = reactor.conns.len();
+        let mut silent = connect(address, 1);
+        reactor.accept(0);
+        assert_eq!(reactor.conns.len(), before);
+        silent[0].write_all(b"GET").unwrap();
+        reactor.accept(0);
+        assert_eq!(reactor.conns.len(), before + 1);
+
+        reactor.undefer(0);
+        let _again = connect(address, 1);
+        reactor.accept(0);
+        assert_eq!((reactor.conns.len(), reactor.doors[0].deferring), (before + 2, false));
+    }
+
+    #[test]
+    fn who_speaks_first_or_comes_now_and_then_makes_no_rush() {
+        let mut reactor = Reactor::new(ReactorConfig::default()).unwrap();
+        let address = door(&mut reactor, http);
+        let mut speaking = connect(address, RUSH);
+        speaking.iter_mut().for_each(|client| client.write_all(b"GET / HT").unwrap());
+        reactor.accept(0);
+        for _ in 0..3 {
+            let _silent = connect(address, RUSH - 1);
+            reactor.accept(0);
+            reactor.now += RUSH_FOR * 2;
+        }
+        assert_eq!((reactor.conns.len(), reactor.doors[0].deferring), (4 * RUSH as usize - 3, false));
+    }
+
+    #[test]
+    fn the_server_may_speak_first_in_other_protocols() {
+        let mut reactor = Reactor::new(ReactorConfig::default()).unwrap();
+        let address = door(&mut reactor, |port| Service { raw: true, ..http(port) });
+        let _silent = connect(address, RUSH * 2);
+        reactor.accept(0);
+        assert_eq!((reactor.conns.len(), reactor.doors[0].deferring), (2 * RUSH as usize, false));
+    }
 }

@@ -116,6 +116,12 @@ impl Conn {
         &mut self.shared
     }
 
+    /// Whether a client that has just come is not known to want anything.
+    pub(super) fn has_said_nothing(&self) -> bool {
+        let begun = self.finished || self.message.is_some() || !self.decoder.is_idle();
+        !begun && self.shared.lock().is_quiet()
+    }
+
     /// When it must have got on, as things stand.
     fn deadline(&self) -> Option<Instant> {
         if let Some(opening) = &self.opening {
@@ -306,7 +312,7 @@ impl Reactor {
                 conns.get(id.slot as usize).is_some_and(|conn| conn.id() == id && conn.checked_at == Some(at))
             }
             Due::Timer(id) => timers.contains_key(&id),
-            Due::Accept(_) | Due::DrainEnd | Due::GiveBack => true,
+            Due::Accept(_) | Due::Undefer(_) | Due::DrainEnd | Due::GiveBack => true,
         });
     }
 

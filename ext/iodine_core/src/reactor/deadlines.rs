@@ -15,6 +15,8 @@ pub(super) enum Due {
     Timer(u64),
     /// A door with connections left to other workers, which perhaps nobody took.
     Accept(usize),
+    /// A door at which connections had to wait for their first bytes.
+    Undefer(usize),
     /// The time to drain is over.
     DrainEnd,
     /// It may be quiet enough to give memory back.

@@ -461,6 +461,7 @@ impl Reactor {
                 Due::Conn(id) => self.handle_deadline(id),
                 Due::Timer(id) => self.fire_timer(id),
                 Due::Accept(door) => self.accept_late(door),
+                Due::Undefer(door) => self.undefer(door),
                 Due::DrainEnd => self.cut_off(),
                 Due::GiveBack => self.give_back(),
             }

@@ -13,7 +13,7 @@ pub use board::Board;
 pub use fd::{Fd, close_all, raise_descriptor_limit, undelivered};
 #[cfg(feature = "tls")]
 pub(crate) use openssl::forget_errors;
-pub(crate) use socket::{SEND, accept, pair};
+pub(crate) use socket::{SEND, accept, pair, set_defer_accept};
 
 /// A copy of a descriptor, non-blocking and closed by exec.
 pub fn duplicate(fd: BorrowedFd<'_>) -> std::io::Result<OwnedFd> {

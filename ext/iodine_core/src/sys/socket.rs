@@ -26,6 +26,28 @@ pub fn accept(listener: impl AsFd) -> Result<(OwnedFd, Option<SocketAddrAny>)> {
     Ok((prepared(socket)?, address))
 }
 
+/// Whether the TCP socket `listener` has a connection only when its first bytes are there, or after a second or so of
+/// silence. Where the system can not do that, it makes no difference.
+pub fn set_defer_accept(listener: impl AsFd, defer: bool) {
+    #[cfg(target_os = "linux")]
+    {
+        use std::os::fd::AsRawFd;
+        let seconds = libc::c_int::from(defer);
+        // SAFETY: the option's value is an int, which outlives the call.
+        unsafe {
+            libc::setsockopt(
+                listener.as_fd().as_raw_fd(),
+                libc::IPPROTO_TCP,
+                libc::TCP_DEFER_ACCEPT,
+                (&raw const seconds).cast(),
+                size_of_val(&seconds) as libc::socklen_t,
+            )
+        };
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (listener, defer);
+}
+
 /// Two Unix sockets that are connected with each other.
 pub fn pair() -> Result<(OwnedFd, OwnedFd)> {
     let (one, other) = socketpair(AddressFamily::UNIX, SocketType::STREAM, NEW, None)?;
