@@ -91,6 +91,17 @@ RSpec.describe "the Rack env" do
       expect(values("PATH_INFO", "QUERY_STRING", path: "/\xC3\xA4?\xC3\xA4")).to eq(["/\xC3\xA4".b, "\xC3\xA4".b])
     end
 
+    it "lives as long as the application wants, whatever the collector does" do
+      ["", "Accept: text/event-stream\r\n"].each do |headers|
+        value_of("($kept ||= []) << env; 1", path: "/a?b=c", headers: headers)
+      end
+      kept = value_of(<<~RUBY)
+        5.times { GC.start(full_mark: false) && GC.compact && Array.new(10_000) { |number| number.to_s } }
+        $kept.map { |env| env.values_at(*%w[PATH_INFO QUERY_STRING REMOTE_ADDR HTTP_HOST REQUEST_METHOD rack.after_reply]) }
+      RUBY
+      expect(kept).to eq([["/a", "b=c", "127.0.0.1", "localhost", "GET", []]] * 2)
+    end
+
     it "keeps values of one request from changing the next" do
       value_of('env.each_value { |value| value << "x" if value.is_a?(String) && !value.frozen? }; 1')
       expect(values("REQUEST_METHOD", "SERVER_NAME", "SERVER_PROTOCOL", "REMOTE_ADDR"))

@@ -42,6 +42,16 @@ RSpec.describe "upgrades to raw connections" do
     end
   end
 
+  it "also by upgrade.tcp in the place of an entry that was deleted" do
+    ["", "Connection: Upgrade\r\nUpgrade: echo\r\n"].each do |headers|
+      upgrade("env.delete('HTTP_X_CODE'); env['upgrade.tcp'] = #{echo}; [101, {}, []]", headers: headers) do |client, answer, _name|
+        expect(answer.status).to eq(101)
+        client.write("raw")
+        expect(client.read_exactly(3)).to eq("RAW")
+      end
+    end
+  end
+
   it "hear what came behind the request in the same packet" do
     %w[upgrade.tcp rack.upgrade].each do |key|
       headers = "Connection: Upgrade\r\nUpgrade: echo\r\n"

@@ -137,6 +137,22 @@ RSpec.describe "the handshake of WebSockets", :real_time do
       end
     end
 
+    {
+      "deleted and set again" => "env.delete('rack.upgrade'); env['rack.upgrade'] = handler",
+      "alone in its env" => "env.replace('rack.upgrade' => handler)",
+      "in an env in another order" => "env['rack.upgrade'] = handler; env.replace(env.to_a.rotate(3).to_h)",
+      "under a String of the application's own" => "env.delete('rack.upgrade'); env[+'rack.upgrade'] = handler"
+    }.each do |how, code|
+      it "when rack.upgrade is #{how}" do
+        code = "handler = on(on_open: ->(c) { c.write('hello').then { c.close } }); #{code}; [200, {}, []]"
+        expect(answer_to(code).status).to eq(101)
+        RawClient.open(server.port) do |client|
+          client.write(request_for(code))
+          expect(client.read_all).to end_with("hello")
+        end
+      end
+    end
+
     it "and the body is closed, not sent" do
       code = <<~RUBY
         body = on(each: ->(&block) { tell(:each) }, close: -> { tell(:closed) })

@@ -44,10 +44,14 @@ pub struct Refusal {
 
 /// The answer to `request`, which an app thread or the reactor is about to run, if it came when too many jobs waited or
 /// has waited for too long itself. `None` if the application is to answer.
-pub fn refusal(request: &Request, now: Instant) -> Option<Refusal> {
+pub fn refusal(request: &Request, now: impl FnOnce() -> Instant) -> Option<Refusal> {
+    let limit = request.conn.service().http.queue_timeout;
+    if !request.crowded && limit.is_none() {
+        return None;
+    }
+    let now = now();
     let waited = now.saturating_duration_since(request.arrived);
-    let late = request.conn.service().http.queue_timeout.is_some_and(|limit| waited > limit);
-    if !(request.crowded || late) {
+    if !request.crowded && limit.is_none_or(|limit| waited <= limit) {
         return None;
     }
     request.conn.handle().overload().note(now, || match request.crowded {

@@ -110,7 +110,7 @@ pub fn answer_request(ruby: &Ruby, mut request: Box<Request>) -> Answered {
         killed: None,
     };
     let Some(number) = request.conn.begin() else { return answered };
-    if let Some(refused) = overload::refusal(&request, Instant::now()) {
+    if let Some(refused) = overload::refusal(&request, Instant::now) {
         (answered.status, answered.length) = (refused.status, refused.length);
         answered.outcome = Outcome::Answer(refused.answer);
         answered.head = Some(request.head);
@@ -236,10 +236,11 @@ fn call(
                 false => nil,
             };
         let parts = env::Parts { length, input, hijack: hijack.as_raw(), early_hints };
-        held.callbacks = env::build(request, &parts);
-        let env = held.callbacks.env;
+        let env::Built { callbacks, kept } = env::build(request, &parts);
+        held.callbacks = callbacks;
+        let env = callbacks.env;
         hijack.set_env(env);
-        let size = upgrade::size(env);
+        let shape = env::shape(env, kept);
         // SAFETY: the GVL is held; what is raised is caught by `protect`.
         let answer = unsafe { rb_sys::rb_funcallv(app, ids().call, 1, &env) };
         written = response::unpack(answer).and_then(|parts| {
@@ -248,7 +249,7 @@ fn call(
             if request.conn.is_hijacked() {
                 return Ok(Rest::Nothing);
             }
-            let rest = match upgrade::wanted(request, env, size, parts.0) {
+            let rest = match upgrade::wanted(request, (env, kept), shape, parts.0) {
                 Some(upgrade) => upgrade.write(draft, request, parts.1, parts.0),
                 None => response::write(draft, request, parts),
             }?;

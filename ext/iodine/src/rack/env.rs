@@ -3,6 +3,7 @@
 
 use super::finished::Callbacks;
 use super::keys::{self, Key};
+use super::places::{Layout, Places};
 use super::upgrade;
 use iodine_codec::http::{Authority, Forwarded, RequestHead, Scheme, Version};
 use iodine_core::Request;
@@ -18,25 +19,17 @@ use std::sync::OnceLock;
 /// Values made once. All are pinned, because the collector is told of each.
 struct Constants {
     template: VALUE,
-    request_method: VALUE,
-    path_info: VALUE,
-    query_string: VALUE,
+    layout: Layout,
     server_protocol: VALUE,
     http_version: VALUE,
     http10: VALUE,
     server_name: VALUE,
     server_port: VALUE,
-    remote_addr: VALUE,
     url_scheme: VALUE,
     https: VALUE,
-    http_host: VALUE,
     content_length: VALUE,
-    rack_input: VALUE,
-    rack_hijack: VALUE,
     upgrade_asked: VALUE,
     early_hints: VALUE,
-    response_finished: VALUE,
-    after_reply: VALUE,
     protocol: VALUE,
     other_methods: [(&'static str, VALUE); 6],
 }
@@ -55,13 +48,13 @@ pub fn init(ruby: &Ruby) -> Result<(), Error> {
         unsafe { rb_sys::rb_hash_aset(template.as_raw(), keys::constant(key), value) };
     };
     let [nil, yes, no] = [rb_sys::Qnil, rb_sys::Qtrue, rb_sys::Qfalse].map(|special| special as VALUE);
+    let layout = Layout::new();
+    layout.lay_out(template.as_raw());
     let version = ruby.ary_from_iter([1, 3]);
     version.freeze();
     set("rack.upgrade?", nil);
-    set("rack.upgrade", nil);
     set("rack.version", version.as_raw());
     set("SCRIPT_NAME", keys::constant(&script_name));
-    set("rack.input", super::input::empty());
     // SAFETY: the GVL is held; Ruby has set up its standard streams long ago.
     set("rack.errors", unsafe { rb_sys::rb_stderr });
     set("rack.hijack?", yes);
@@ -71,39 +64,23 @@ pub fn init(ruby: &Ruby) -> Result<(), Error> {
     set("rack.url_scheme", keys::constant("http"));
     set("HTTP_VERSION", keys::constant("HTTP/1.1"));
     set("SERVER_PROTOCOL", keys::constant("HTTP/1.1"));
-    set("REQUEST_METHOD", keys::constant("GET"));
-    set("QUERY_STRING", keys::constant(""));
     set("SERVER_NAME", keys::constant("localhost"));
     set("SERVER_PORT", keys::constant("80"));
-    // Set for each request; here so that they have their places.
-    for key in
-        ["rack.hijack", "PATH_INFO", "REMOTE_ADDR", "HTTP_HOST", "rack.response_finished", "rack.after_reply"]
-    {
-        set(key, nil);
-    }
     freeze_for_ever(template.as_raw());
     let methods = ["HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"];
     let _ = CONSTANTS.set(Constants {
         template: template.as_raw(),
-        request_method: keys::constant("REQUEST_METHOD"),
-        path_info: keys::constant("PATH_INFO"),
-        query_string: keys::constant("QUERY_STRING"),
+        layout,
         server_protocol: keys::constant("SERVER_PROTOCOL"),
         http_version: keys::constant("HTTP_VERSION"),
         http10: keys::constant("HTTP/1.0"),
         server_name: keys::constant("SERVER_NAME"),
         server_port: keys::constant("SERVER_PORT"),
-        remote_addr: keys::constant("REMOTE_ADDR"),
         url_scheme: keys::constant("rack.url_scheme"),
         https: keys::constant("https"),
-        http_host: keys::constant("HTTP_HOST"),
         content_length: keys::constant("CONTENT_LENGTH"),
-        rack_input: keys::constant("rack.input"),
-        rack_hijack: keys::constant("rack.hijack"),
         upgrade_asked: keys::constant("rack.upgrade?"),
         early_hints: keys::constant("rack.early_hints"),
-        response_finished: keys::constant("rack.response_finished"),
-        after_reply: keys::constant("rack.after_reply"),
         protocol: keys::constant("rack.protocol"),
         other_methods: methods.map(|method| (method, keys::constant(method))),
     });
@@ -130,58 +107,50 @@ pub struct Parts {
     pub early_hints: VALUE,
 }
 
-/// The env of a request, and the lists in it of what is to be called afterwards. The GVL is held; may raise
-/// NoMemoryError.
+/// An env, with the lists in it of what is to be called afterwards.
+pub struct Built {
+    /// The env, and the lists.
+    pub callbacks: Callbacks,
+    /// Whether it may live as long as its connection, as the request may end in an upgrade.
+    pub kept: bool,
+}
+
+/// The env of a request. The GVL is held; may raise NoMemoryError.
 ///
 /// Stores into a Hash are what an env costs. So what many requests share (the method and version, the server's name and
 /// port for each `Host`) comes with the template, as frozen Strings.
-pub fn build(request: &Request, parts: &Parts) -> Callbacks {
-    let Some(constants) = CONSTANTS.get() else { return Callbacks::none() };
+pub fn build(request: &Request, parts: &Parts) -> Built {
+    let Some(constants) = CONSTANTS.get() else {
+        return Built { callbacks: Callbacks::none(), kept: true };
+    };
     let head = &request.head;
     let host = head.host();
     let template = host.and_then(|host| templates::find(constants, host));
     // SAFETY: the GVL is held.
     let env = Env(unsafe { rb_sys::rb_hash_dup(template.unwrap_or(constants.template)) });
-    env.set_method(constants, head.method());
-    env.set(constants.path_info, string(head.path()));
-    if !head.query().is_empty() {
-        env.set(constants.query_string, string(head.query()));
-    }
     if head.version() == Version::Http10 {
         env.set(constants.server_protocol, constants.http10);
         env.set(constants.http_version, constants.http10);
     }
-    let forwarded = request.conn.forwarded(head);
-    match forwarded.as_ref().and_then(|forwarded| forwarded.client) {
-        Some(client) => env.set_client(constants, client),
-        None => env.set(constants.remote_addr, string(request.conn.peer_text().as_bytes())),
-    }
-    env.set(constants.rack_hijack, parts.hijack);
-    if parts.input != rb_sys::Qnil as VALUE {
-        env.set(constants.rack_input, parts.input);
-    }
     if parts.early_hints != rb_sys::Qnil as VALUE {
         env.set(constants.early_hints, parts.early_hints);
     }
-    // SAFETY: the GVL is held.
-    let [finished, after] = std::array::from_fn(|_| unsafe { rb_sys::rb_ary_new() });
-    env.set(constants.response_finished, finished);
-    env.set(constants.after_reply, after);
     super::send_file::announce(env.0, head);
     let headers = env.set_headers(head);
     if headers.underscored && request.conn.service().http.underscore_headers {
         env.set_underscored(head);
     }
+    let forwarded = request.conn.forwarded(head);
+    let places = fill_in(constants, request, parts, forwarded.as_ref().and_then(|told| told.client));
+    let kept = headers.upgrade || headers.events;
+    constants.layout.fill(env.0, places, kept);
     let https = forwarded.is_some_and(|forwarded| forwarded.scheme == Some(Scheme::Https));
     if https {
         env.set(constants.url_scheme, constants.https);
     }
-    match host {
-        Some(host) => env.set(constants.http_host, string(host)),
+    if host.is_none() {
         // SAFETY: the GVL is held.
-        None => unsafe {
-            rb_sys::rb_hash_delete(env.0, constants.http_host);
-        },
+        unsafe { rb_sys::rb_hash_delete(env.0, constants.layout.http_host()) };
     }
     let told = forwarded.filter(|told| https || told.host.is_some() || told.port.is_some());
     if told.is_some() || template.is_none() {
@@ -194,12 +163,70 @@ pub fn build(request: &Request, parts: &Parts) -> Callbacks {
     if headers.upgrade {
         env.set_protocols(constants, head);
     }
-    if headers.upgrade || headers.events {
+    if kept {
         if let Some(asked) = upgrade::asked(head) {
             env.set(constants.upgrade_asked, asked);
         }
     }
-    Callbacks { finished, after, env: env.0, ..Callbacks::none() }
+    let Places { response_finished, after_reply, .. } = places;
+    let callbacks =
+        Callbacks { finished: response_finished, after: after_reply, env: env.0, ..Callbacks::none() };
+    Built { callbacks, kept }
+}
+
+/// See [`Layout::shape`].
+pub fn shape(env: VALUE, kept: bool) -> Option<(u64, u64)> {
+    Layout::shape(env, kept)
+}
+
+/// `rack.upgrade` as the application has left it. The GVL is held; may raise.
+pub fn upgrade(env: VALUE, kept: bool) -> VALUE {
+    CONSTANTS.get().map_or(rb_sys::Qnil as VALUE, |constants| constants.layout.upgrade(env, kept))
+}
+
+/// What differs from request to request. `client` is whom trusted proxies name. The GVL is held; may raise NoMemoryError.
+fn fill_in(constants: &Constants, request: &Request, parts: &Parts, client: Option<IpAddr>) -> Places {
+    let head = &request.head;
+    let nil = rb_sys::Qnil as VALUE;
+    // SAFETY: the GVL is held.
+    let [response_finished, after_reply] = std::array::from_fn(|_| unsafe { rb_sys::rb_ary_new() });
+    let mut places = Places {
+        path_info: string(head.path()),
+        remote_addr: client.map_or_else(|| string(request.conn.peer_text().as_bytes()), address),
+        hijack: parts.hijack,
+        response_finished,
+        after_reply,
+        ..constants.layout.usual()
+    };
+    if let Some(host) = head.host() {
+        places.http_host = string(host);
+    }
+    if !head.query().is_empty() {
+        places.query_string = string(head.query());
+    }
+    if head.method() != b"GET" {
+        places.request_method = method(constants, head.method());
+    }
+    if parts.input != nil {
+        places.input = parts.input;
+    }
+    places
+}
+
+fn method(constants: &Constants, method: &[u8]) -> VALUE {
+    let known = constants.other_methods.iter().find(|(name, _)| name.as_bytes() == method);
+    known.map_or_else(|| string(method), |(_, value)| *value)
+}
+
+/// The text of an address: in one that names somebody else than the peer. The GVL is held; may raise NoMemoryError.
+fn address(client: IpAddr) -> VALUE {
+    // On the stack: a String would leak if Ruby is out of memory.
+    let mut text = [0; 64];
+    let mut rest = &mut text[..];
+    let written = write!(rest, "{client}");
+    debug_assert!(written.is_ok(), "an address has 45 bytes at most");
+    let left = rest.len();
+    string(&text[..text.len() - left])
 }
 
 /// What the headers said beyond their entries.
@@ -222,14 +249,6 @@ impl Env {
     fn set(self, key: VALUE, value: VALUE) {
         // SAFETY: the GVL is held; all three are live values.
         unsafe { rb_sys::rb_hash_aset(self.0, key, value) };
-    }
-
-    fn set_method(self, constants: &Constants, method: &[u8]) {
-        if method == b"GET" {
-            return;
-        }
-        let known = constants.other_methods.iter().find(|(name, _)| name.as_bytes() == method);
-        self.set(constants.request_method, known.map_or_else(|| string(method), |(_, value)| *value));
     }
 
     /// Repeated headers become one value (RFC 9110 section 5.3; F-23).
@@ -317,17 +336,6 @@ impl Env {
                 self.set(constants.protocol, protocols);
             }
         }
-    }
-
-    /// REMOTE_ADDR, where trusted proxies name somebody else than the peer.
-    fn set_client(self, constants: &Constants, client: IpAddr) {
-        // On the stack: a String would leak if Ruby is out of memory.
-        let mut text = [0; 64];
-        let mut rest = &mut text[..];
-        let written = write!(rest, "{client}");
-        debug_assert!(written.is_ok(), "an address has 45 bytes at most");
-        let left = rest.len();
-        self.set(constants.remote_addr, string(&text[..text.len() - left]));
     }
 
     /// SERVER_NAME and SERVER_PORT: what trusted proxies say, else `Host`, else what is usual for the scheme.

@@ -8,6 +8,7 @@ mod finished;
 mod hijack;
 mod input;
 mod keys;
+mod places;
 mod response;
 pub mod send_file;
 mod stream;

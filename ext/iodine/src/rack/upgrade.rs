@@ -2,6 +2,7 @@
 //! that does so, and makes the connection a real-time one.
 
 use super::call::Fault;
+use super::env;
 use super::response::{self, Draft, Rest};
 use crate::realtime;
 use crate::roots;
@@ -32,8 +33,6 @@ pub mod names {
 
     /// Keys and values that are about upgrades.
     pub struct Names {
-        /// `rack.upgrade`
-        pub upgrade: VALUE,
         /// `upgrade.tcp`
         pub tcp: VALUE,
         /// `:websocket`
@@ -49,7 +48,6 @@ pub mod names {
         // SAFETY: the GVL is held; these Symbols are never collected.
         let symbol = |name: &std::ffi::CStr| unsafe { rb_sys::rb_id2sym(rb_sys::rb_intern(name.as_ptr())) };
         let _ = NAMES.set(Names {
-            upgrade: keys::constant("rack.upgrade"),
             tcp: keys::constant("upgrade.tcp"),
             websocket: symbol(c"websocket"),
             sse: symbol(c"sse"),
@@ -72,12 +70,6 @@ pub fn asked(head: &iodine_codec::http::RequestHead) -> Option<VALUE> {
     }
 }
 
-/// Entries of an env. The GVL is held.
-pub fn size(env: VALUE) -> usize {
-    // SAFETY: the GVL is held; the env is a Hash.
-    unsafe { rb_sys::rb_hash_size_num(env) as usize }
-}
-
 fn protocol_asked(head: &iodine_codec::http::RequestHead) -> Option<Protocol> {
     match () {
         () if websocket::is_asked_for(head) => Some(Protocol::WebSocket),
@@ -88,15 +80,20 @@ fn protocol_asked(head: &iodine_codec::http::RequestHead) -> Option<Protocol> {
 
 /// What the application has left in its env, if its status lets it count: below 300. The GVL is held; may raise.
 ///
-/// `size` is that of the env before the application had it. Every request pays for the look, so it looks no farther than it
-/// has to: what is not in there cannot have been added unless the env has grown.
-pub fn wanted(request: &Request, env: VALUE, size: usize, status: VALUE) -> Option<Upgrade> {
+/// `shape` is that of the env before the application had it. Every request pays for the look, so it looks no farther than it
+/// has to: `upgrade.tcp` cannot have been added unless that has changed.
+pub fn wanted(
+    request: &Request,
+    (env, kept): (VALUE, bool),
+    shape: Option<(u64, u64)>,
+    status: VALUE,
+) -> Option<Upgrade> {
     let names = names::all()?;
     let nil = rb_sys::Qnil as VALUE;
     // SAFETY: the GVL is held; the env is a Hash.
-    let value = |key| unsafe { rb_sys::rb_hash_lookup(env, key) };
-    let upgrade = value(names.upgrade);
-    let tcp = if self::size(env) == size { nil } else { value(names.tcp) };
+    let tcp = || unsafe { rb_sys::rb_hash_lookup(env, names.tcp) };
+    let upgrade = env::upgrade(env, kept);
+    let tcp = if shape.is_some() && env::shape(env, kept) == shape { nil } else { tcp() };
     if tcp == nil && upgrade == nil {
         return None;
     }

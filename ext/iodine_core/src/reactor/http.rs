@@ -208,7 +208,7 @@ impl Reactor {
     /// Answers a request whose turn it is in place of the application. It is written at the end of the turn, with those
     /// behind it.
     fn answer_crowded(&mut self, request: &RequestJob) {
-        let Some(refused) = refusal(request, self.now) else { return };
+        let Some(refused) = refusal(request, || self.now) else { return };
         let conn = &request.conn;
         let (status, bytes) = (refused.status, refused.length);
         Answered { conn, head: Some(&request.head), status, bytes, started: request.started, at: self.now }

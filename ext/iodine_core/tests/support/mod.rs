@@ -329,7 +329,7 @@ fn run_lane(request: Box<Request>, app: &App, leads: bool) {
 
 fn run(mut request: Box<Request>, app: &App, leads: bool) -> Option<Box<Request>> {
     let number = request.conn.begin()?;
-    if let Some(refused) = iodine_core::overload::refusal(&request, Instant::now()) {
+    if let Some(refused) = iodine_core::overload::refusal(&request, Instant::now) {
         let next = put(&request, refused.answer);
         request.conn.flush();
         return next;
