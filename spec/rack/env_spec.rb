@@ -96,7 +96,12 @@ RSpec.describe "the Rack env" do
         value_of("($kept ||= []) << env; 1", path: "/a?b=c", headers: headers)
       end
       kept = value_of(<<~RUBY)
-        5.times { GC.start(full_mark: false) && GC.compact && Array.new(10_000) { |number| number.to_s } }
+        5.times do
+          GC.start(full_mark: false)
+          GC.compact if GC.respond_to?(:compact)
+          Array.new(10_000) { |number| number.to_s }
+        end
+        GC.start
         $kept.map { |env| env.values_at(*%w[PATH_INFO QUERY_STRING REMOTE_ADDR HTTP_HOST REQUEST_METHOD rack.after_reply]) }
       RUBY
       expect(kept).to eq([["/a", "b=c", "127.0.0.1", "localhost", "GET", []]] * 2)

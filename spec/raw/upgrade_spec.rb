@@ -44,10 +44,13 @@ RSpec.describe "upgrades to raw connections" do
 
   it "also by upgrade.tcp in the place of an entry that was deleted" do
     ["", "Connection: Upgrade\r\nUpgrade: echo\r\n"].each do |headers|
-      upgrade("env.delete('HTTP_X_CODE'); env['upgrade.tcp'] = #{echo}; [101, {}, []]", headers: headers) do |client, answer, _name|
-        expect(answer.status).to eq(101)
-        client.write("raw")
-        expect(client.read_exactly(3)).to eq("RAW")
+      ["env.delete('HTTP_X_CODE')", "env.delete('HTTP_X_CODE'); 9.times { |n| env[n] = n; env.delete(n) }",
+       "env.replace('HTTP_HOST' => 'x')"].each do |code|
+        upgrade("#{code}; env['upgrade.tcp'] = #{echo}; [101, {}, []]", headers: headers) do |client, answer, _name|
+          expect(answer.status).to eq(101)
+          client.write("raw")
+          expect(client.read_exactly(3)).to eq("RAW")
+        end
       end
     end
   end

@@ -221,7 +221,7 @@ impl Outbox {
         let length = |slices: &[IoSlice<'_>]| slices.iter().map(|slice| slice.len()).sum::<usize>();
         let long = slices.iter().position(|slice| slice.len() >= LONG).unwrap_or(0);
         let ahead = &slices[..long];
-        if !ahead.is_empty() && length(ahead) <= SHORT {
+        if !ahead.is_empty() && length(ahead) <= SHORT && !self.for_files && stream.queues_apart() {
             return (stream.write_slices_apart(ahead), length(ahead));
         }
         let wanted = length(slices);

@@ -126,6 +126,11 @@ impl Stream {
         self.send_slices(slices, SEND_APART)
     }
 
+    /// Whether [`Stream::write_slices_apart`] is of any use.
+    pub fn queues_apart(&self) -> bool {
+        cfg!(target_os = "linux") && matches!(self.kind, Kind::Plain(_))
+    }
+
     fn send_slices(&self, slices: &[IoSlice<'_>], flags: SendFlags) -> Moved {
         match &self.kind {
             Kind::Plain(fd) => {

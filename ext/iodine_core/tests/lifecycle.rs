@@ -232,6 +232,23 @@ fn a_server_without_connections_is_drained_at_once() {
     assert_eq!(server.notice(), Notice::Drained);
 }
 
+/// In a rush the server does not see a connection before its first bytes.
+#[test]
+fn who_has_connected_in_a_rush_has_a_last_chance_too() {
+    let server = serve(|asked: Asked| asked.path);
+    let _rush: Vec<_> = (0..100).map(|_| server.connect()).collect();
+    // Whoever connected before this one has been accepted when it is answered.
+    let mut used = server.connect();
+    assert_eq!(used.get("/1").text(), "/1");
+    // Long enough to have no last chance any more, so that its end tells of the beginning of ours.
+    std::thread::sleep(Duration::from_millis(300));
+    let mut unseen = server.connect();
+    server.handle.send(after(PATIENCE * 10));
+    used.expect_end();
+    assert_eq!(unseen.get("/2").text(), "/2");
+    assert_eq!(server.notice(), Notice::Drained);
+}
+
 #[test]
 fn what_is_idle_is_closed_and_what_is_under_way_is_finished() {
     let (open, wait) = gate();

@@ -236,11 +236,10 @@ fn call(
                 false => nil,
             };
         let parts = env::Parts { length, input, hijack: hijack.as_raw(), early_hints };
-        let env::Built { callbacks, kept } = env::build(request, &parts);
-        held.callbacks = callbacks;
-        let env = callbacks.env;
+        let built = env::build(request, &parts);
+        held.callbacks = built.callbacks;
+        let env = built.callbacks.env;
         hijack.set_env(env);
-        let shape = env::shape(env, kept);
         // SAFETY: the GVL is held; what is raised is caught by `protect`.
         let answer = unsafe { rb_sys::rb_funcallv(app, ids().call, 1, &env) };
         written = response::unpack(answer).and_then(|parts| {
@@ -249,7 +248,7 @@ fn call(
             if request.conn.is_hijacked() {
                 return Ok(Rest::Nothing);
             }
-            let rest = match upgrade::wanted(request, (env, kept), shape, parts.0) {
+            let rest = match upgrade::wanted(request, &built, parts.0) {
                 Some(upgrade) => upgrade.write(draft, request, parts.1, parts.0),
                 None => response::write(draft, request, parts),
             }?;

@@ -3,7 +3,7 @@
 
 use super::finished::Callbacks;
 use super::keys::{self, Key};
-use super::places::{Layout, Places};
+use super::places::{self, Layout, Places, Shape};
 use super::upgrade;
 use iodine_codec::http::{Authority, Forwarded, RequestHead, Scheme, Version};
 use iodine_core::Request;
@@ -111,8 +111,9 @@ pub struct Parts {
 pub struct Built {
     /// The env, and the lists.
     pub callbacks: Callbacks,
+    shape: Option<Shape>,
     /// Whether it may live as long as its connection, as the request may end in an upgrade.
-    pub kept: bool,
+    kept: bool,
 }
 
 /// The env of a request. The GVL is held; may raise NoMemoryError.
@@ -121,7 +122,7 @@ pub struct Built {
 /// port for each `Host`) comes with the template, as frozen Strings.
 pub fn build(request: &Request, parts: &Parts) -> Built {
     let Some(constants) = CONSTANTS.get() else {
-        return Built { callbacks: Callbacks::none(), kept: true };
+        return Built { callbacks: Callbacks::none(), shape: None, kept: true };
     };
     let head = &request.head;
     let host = head.host();
@@ -141,16 +142,10 @@ pub fn build(request: &Request, parts: &Parts) -> Built {
         env.set_underscored(head);
     }
     let forwarded = request.conn.forwarded(head);
-    let places = fill_in(constants, request, parts, forwarded.as_ref().and_then(|told| told.client));
-    let kept = headers.upgrade || headers.events;
-    constants.layout.fill(env.0, places, kept);
+    let client = forwarded.as_ref().and_then(|told| told.client);
     let https = forwarded.is_some_and(|forwarded| forwarded.scheme == Some(Scheme::Https));
     if https {
         env.set(constants.url_scheme, constants.https);
-    }
-    if host.is_none() {
-        // SAFETY: the GVL is held.
-        unsafe { rb_sys::rb_hash_delete(env.0, constants.layout.http_host()) };
     }
     let told = forwarded.filter(|told| https || told.host.is_some() || told.port.is_some());
     if told.is_some() || template.is_none() {
@@ -163,29 +158,34 @@ pub fn build(request: &Request, parts: &Parts) -> Built {
     if headers.upgrade {
         env.set_protocols(constants, head);
     }
+    let kept = headers.upgrade || headers.events;
     if kept {
         if let Some(asked) = upgrade::asked(head) {
             env.set(constants.upgrade_asked, asked);
         }
     }
+    let places = fill_in(constants, request, parts, client);
+    let mut shape = constants.layout.fill(env.0, places, kept);
+    if host.is_none() {
+        // SAFETY: the GVL is held.
+        unsafe { rb_sys::rb_hash_delete(env.0, constants.layout.keys().http_host) };
+        shape = places::shape(env.0, kept);
+    }
     let Places { response_finished, after_reply, .. } = places;
     let callbacks =
         Callbacks { finished: response_finished, after: after_reply, env: env.0, ..Callbacks::none() };
-    Built { callbacks, kept }
+    Built { callbacks, shape, kept }
 }
 
-/// See [`Layout::shape`].
-pub fn shape(env: VALUE, kept: bool) -> Option<(u64, u64)> {
-    Layout::shape(env, kept)
-}
-
-/// `rack.upgrade` as the application has left it. The GVL is held; may raise.
-pub fn upgrade(env: VALUE, kept: bool) -> VALUE {
-    CONSTANTS.get().map_or(rb_sys::Qnil as VALUE, |constants| constants.layout.upgrade(env, kept))
+/// What the application has left in its env: `rack.upgrade`, and whether nothing was added. The GVL is held; may raise.
+pub fn look(built: &Built) -> (VALUE, bool) {
+    let Some(constants) = CONSTANTS.get() else { return (rb_sys::Qnil as VALUE, false) };
+    let (shape, upgrade) = constants.layout.look(built.callbacks.env, built.kept);
+    (upgrade, shape.is_some() && shape == built.shape)
 }
 
 /// What differs from request to request. `client` is whom trusted proxies name. The GVL is held; may raise NoMemoryError.
-fn fill_in(constants: &Constants, request: &Request, parts: &Parts, client: Option<IpAddr>) -> Places {
+fn fill_in(constants: &Constants, request: &Request, parts: &Parts, client: Option<IpAddr>) -> Places<VALUE> {
     let head = &request.head;
     let nil = rb_sys::Qnil as VALUE;
     // SAFETY: the GVL is held.

@@ -80,20 +80,16 @@ fn protocol_asked(head: &iodine_codec::http::RequestHead) -> Option<Protocol> {
 
 /// What the application has left in its env, if its status lets it count: below 300. The GVL is held; may raise.
 ///
-/// `shape` is that of the env before the application had it. Every request pays for the look, so it looks no farther than it
-/// has to: `upgrade.tcp` cannot have been added unless that has changed.
-pub fn wanted(
-    request: &Request,
-    (env, kept): (VALUE, bool),
-    shape: Option<(u64, u64)>,
-    status: VALUE,
-) -> Option<Upgrade> {
+/// Every request pays for the look, so it looks no farther than it has to.
+pub fn wanted(request: &Request, built: &env::Built, status: VALUE) -> Option<Upgrade> {
     let names = names::all()?;
     let nil = rb_sys::Qnil as VALUE;
-    // SAFETY: the GVL is held; the env is a Hash.
-    let tcp = || unsafe { rb_sys::rb_hash_lookup(env, names.tcp) };
-    let upgrade = env::upgrade(env, kept);
-    let tcp = if shape.is_some() && env::shape(env, kept) == shape { nil } else { tcp() };
+    let (upgrade, unchanged) = env::look(built);
+    let tcp = match unchanged {
+        true => nil,
+        // SAFETY: the GVL is held; the env is a Hash.
+        false => unsafe { rb_sys::rb_hash_lookup(built.callbacks.env, names.tcp) },
+    };
     if tcp == nil && upgrade == nil {
         return None;
     }

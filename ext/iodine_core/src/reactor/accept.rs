@@ -1,6 +1,8 @@
 //! Accepting connections: in bursts, shared fairly between workers, and refused with a reason when there are too many.
 
+use super::conn::LAST_CHANCE;
 use super::deadlines::Due;
+use super::rush::{DEFER_FOR, Rush};
 use super::{Phase, Reactor};
 use crate::config::Service;
 use crate::conn::Peer;
@@ -24,13 +26,6 @@ use std::time::{Duration, Instant};
 const IMBALANCE: usize = 2;
 /// How long connections left to others may wait before this worker takes them after all.
 const LEAVE_FOR: Duration = Duration::from_millis(2);
-/// So many connections with nothing to say yet, within [`RUSH_FOR`], are a rush: each of them costs two events, one for itself and
-/// one for its request.
-const RUSH: u32 = 64;
-const RUSH_FOR: Duration = Duration::from_millis(100);
-/// How long they wait for their first bytes in the system then. Not for ever: whoever connects and is silent does so by
-/// intention when few do, and is to hear of the server's end.
-const DEFER_FOR: Duration = Duration::from_secs(1);
 /// When accepting fails for want of memory or descriptors.
 const TRY_AGAIN: Duration = Duration::from_millis(100);
 
@@ -41,19 +36,16 @@ pub(super) struct Door {
     /// Whether a [`Due::Accept`] is under way.
     late: bool,
     open: bool,
-    /// Connections that had said nothing when they were accepted, and since when they are counted.
-    silent: (u32, Instant),
-    /// Whether the system waits for first bytes, until [`Due::Undefer`].
-    deferring: bool,
+    /// While there is one, the system waits for first bytes, until [`Due::Undefer`].
+    rush: Rush,
     /// That accepting fails here.
     failing: Episode,
 }
 
 impl Door {
     pub(super) fn new(listener: Arc<Listener>) -> Door {
-        let silent = (0, Instant::now());
-        let door =
-            Door { listener, late: false, open: true, silent, deferring: false, failing: Episode::new() };
+        let rush = Rush::new(Instant::now());
+        let door = Door { listener, late: false, open: true, rush, failing: Episode::new() };
         if door.can_defer() {
             // A worker that was killed in a rush may have left it so.
             set_defer_accept(&*door.listener, false);
@@ -61,18 +53,13 @@ impl Door {
         door
     }
 
+    /// Where it is for the client to speak first.
     fn can_defer(&self) -> bool {
         matches!(self.listener.address(), Address::Tcp(_)) && !self.listener.service().raw
     }
 
-    /// Whether it is a rush with one more that has said nothing.
-    fn rushes(&mut self, now: Instant) -> bool {
-        let (count, since) = &mut self.silent;
-        if now.duration_since(*since) > RUSH_FOR {
-            (*count, *since) = (0, now);
-        }
-        *count += 1;
-        *count >= RUSH
+    pub(super) fn is_open(&self) -> bool {
+        self.open
     }
 }
 
@@ -102,15 +89,22 @@ impl Reactor {
     /// Serves what has been accepted by the kernel already, then accepts no more. Who comes meanwhile is taken, too, but
     /// only as many as can have been waiting: a flood of connections must not put off the end.
     pub(super) fn close_doors(&mut self, most: usize) {
+        // In a cluster the others take them, and the master keeps the socket open.
+        let alone = self.config.place.is_none();
         for index in 0..self.doors.len() {
-            // In a cluster the others take them, and the master keeps the socket open.
-            let alone = self.config.place.is_none();
             let _ = (0..most).take_while(|_| alone && self.accept_one(index)).count();
-            self.undefer(index);
-            let door = &mut self.doors[index];
-            if std::mem::take(&mut door.open) {
-                let _ = self.poll.registry().deregister(&mut SourceFd(&door.listener.as_raw_fd()));
+            match self.undefer(index) && alone {
+                // Who has connected is not seen yet, and has a last chance like those who are.
+                true => self.deadlines.add(self.now + LAST_CHANCE, Due::CloseDoor(index)),
+                false => self.close_door(index),
             }
+        }
+    }
+
+    pub(super) fn close_door(&mut self, index: usize) {
+        let Some(door) = self.doors.get_mut(index) else { return };
+        if std::mem::take(&mut door.open) {
+            let _ = self.poll.registry().deregister(&mut SourceFd(&door.listener.as_raw_fd()));
         }
     }
 
@@ -153,28 +147,29 @@ impl Reactor {
             (Address::Tcp(_), Some(address)) => Peer::Tcp(address),
             (Address::Tcp(_), None) => Peer::Tcp((Ipv4Addr::UNSPECIFIED, 0).into()),
         };
-        if self.open(stream, peer, listener.service()) {
-            self.note_silence(index);
-        }
+        let silent = self.open(stream, peer, listener.service());
+        self.note_arrival(index, silent);
         true
     }
 
-    fn note_silence(&mut self, index: usize) {
+    fn note_arrival(&mut self, index: usize, silent: bool) {
         let now = self.now;
         let Some(door) = self.doors.get_mut(index).filter(|door| door.can_defer()) else { return };
-        if door.rushes(now) && !std::mem::replace(&mut door.deferring, true) {
+        if door.rush.begins(silent, now) {
             set_defer_accept(&*door.listener, true);
             self.deadlines.add(now + DEFER_FOR, Due::Undefer(index));
         }
     }
 
-    /// Whoever connects is accepted at once again.
-    pub(super) fn undefer(&mut self, index: usize) {
-        let Some(door) = self.doors.get_mut(index) else { return };
-        if std::mem::take(&mut door.deferring) {
+    /// Whoever connects is accepted at once again. Returns whether that was different.
+    pub(super) fn undefer(&mut self, index: usize) -> bool {
+        let now = self.now;
+        let Some(door) = self.doors.get_mut(index).filter(|door| door.open) else { return false };
+        let ended = door.rush.ends(now);
+        if ended {
             set_defer_accept(&*door.listener, false);
-            door.silent.0 = 0;
         }
+        ended
     }
 
     /// It is tried again and again, and said once.
@@ -243,6 +238,7 @@ fn accept_socket(listener: &Listener) -> rustix::io::Result<(Fd, Option<SocketAd
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
+    use super::super::rush::{RUSH, RUSH_FOR};
     use super::*;
     use crate::config::{HttpConfig, ReactorConfig};
     use crate::listener::BindSpec;
@@ -265,45 +261,48 @@ mod tests {
         (0..count).map(|_| TcpStream::connect(address).unwrap()).collect()
     }
 
+    /// Accepts until there are so many, which a busy machine may take a moment to show.
+    fn accept_to(reactor: &mut Reactor, count: usize) {
+        let patience = Instant::now() + Duration::from_secs(10);
+        while reactor.conns.len() < count && Instant::now() < patience {
+            reactor.accept(0);
+        }
+        assert_eq!(reactor.conns.len(), count);
+    }
+
     #[test]
     fn in_a_rush_connections_are_taken_with_their_first_bytes() {
         let mut reactor = Reactor::new(ReactorConfig::default()).unwrap();
         let address = door(&mut reactor, http);
-        let calm = connect(address, RUSH - 1);
-        reactor.accept(0);
-        assert_eq!((reactor.conns.len(), reactor.doors[0].deferring), (calm.len(), false));
-        let _last = connect(address, 1);
-        reactor.accept(0);
-        assert!(reactor.doors[0].deferring);
-        assert!(reactor.deadlines.next().is_some());
+        let _rush = connect(address, RUSH);
+        accept_to(&mut reactor, RUSH as usize);
+        let due = reactor.now + DEFER_FOR;
+        assert_eq!(reactor.deadlines.next(), Some(due));
 
-        let before = reactor.conns.len();
         let mut silent = connect(address, 1);
         reactor.accept(0);
-        assert_eq!(reactor.conns.len(), before);
+        assert_eq!(reactor.conns.len(), RUSH as usize);
         silent[0].write_all(b"GET").unwrap();
-        reactor.accept(0);
-        assert_eq!(reactor.conns.len(), before + 1);
+        accept_to(&mut reactor, RUSH as usize + 1);
 
-        reactor.undefer(0);
+        reactor.now = due;
+        reactor.handle_deadlines();
         let _again = connect(address, 1);
-        reactor.accept(0);
-        assert_eq!((reactor.conns.len(), reactor.doors[0].deferring), (before + 2, false));
+        accept_to(&mut reactor, RUSH as usize + 2);
     }
 
     #[test]
     fn who_speaks_first_or_comes_now_and_then_makes_no_rush() {
         let mut reactor = Reactor::new(ReactorConfig::default()).unwrap();
         let address = door(&mut reactor, http);
-        let mut speaking = connect(address, RUSH);
-        speaking.iter_mut().for_each(|client| client.write_all(b"GET / HT").unwrap());
-        reactor.accept(0);
-        for _ in 0..3 {
+        for round in 0..3 {
             let _silent = connect(address, RUSH - 1);
-            reactor.accept(0);
+            accept_to(&mut reactor, (RUSH as usize - 1) * (round + 1));
             reactor.now += RUSH_FOR * 2;
         }
-        assert_eq!((reactor.conns.len(), reactor.doors[0].deferring), (4 * RUSH as usize - 3, false));
+        // None is deferred: these would be.
+        let _silent = connect(address, 1);
+        accept_to(&mut reactor, (RUSH as usize - 1) * 3 + 1);
     }
 
     #[test]
@@ -311,7 +310,6 @@ mod tests {
         let mut reactor = Reactor::new(ReactorConfig::default()).unwrap();
         let address = door(&mut reactor, |port| Service { raw: true, ..http(port) });
         let _silent = connect(address, RUSH * 2);
-        reactor.accept(0);
-        assert_eq!((reactor.conns.len(), reactor.doors[0].deferring), (2 * RUSH as usize, false));
+        accept_to(&mut reactor, RUSH as usize * 2);
     }
 }

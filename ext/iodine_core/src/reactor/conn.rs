@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 const SILENCE: Duration = Duration::from_secs(2);
 /// A server that ends lets a connection that was in use just now have its next request: that one is answered and told to
 /// be the last, whereas it would be lost if it met the close on its way.
-const LAST_CHANCE: Duration = Duration::from_millis(250);
+pub(super) const LAST_CHANCE: Duration = Duration::from_millis(250);
 /// How long a real-time connection may read nothing when the server is ending.
 const LAST_READING: Duration = Duration::from_secs(3);
 /// Reads of one connection in a turn, so that none keeps the others waiting.
@@ -118,8 +118,10 @@ impl Conn {
 
     /// Whether a client that has just come is not known to want anything.
     pub(super) fn has_said_nothing(&self) -> bool {
-        let begun = self.finished || self.message.is_some() || !self.decoder.is_idle();
-        !begun && self.shared.lock().is_quiet()
+        let introduced = self.proxy.is_none() && self.shared.service().http.proxy_protocol;
+        let begun = introduced || self.finished || self.message.is_some() || !self.decoder.is_idle();
+        let io = self.shared.lock();
+        !begun && io.is_quiet() && io.answered.is_none()
     }
 
     /// When it must have got on, as things stand.
@@ -312,7 +314,7 @@ impl Reactor {
                 conns.get(id.slot as usize).is_some_and(|conn| conn.id() == id && conn.checked_at == Some(at))
             }
             Due::Timer(id) => timers.contains_key(&id),
-            Due::Accept(_) | Due::Undefer(_) | Due::DrainEnd | Due::GiveBack => true,
+            Due::Accept(_) | Due::Undefer(_) | Due::CloseDoor(_) | Due::DrainEnd | Due::GiveBack => true,
         });
     }
 

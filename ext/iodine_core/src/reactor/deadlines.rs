@@ -17,6 +17,8 @@ pub(super) enum Due {
     Accept(usize),
     /// A door at which connections had to wait for their first bytes.
     Undefer(usize),
+    /// A door that is open for a last moment, as the server ends.
+    CloseDoor(usize),
     /// The time to drain is over.
     DrainEnd,
     /// It may be quiet enough to give memory back.

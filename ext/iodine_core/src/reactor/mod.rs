@@ -16,6 +16,7 @@ mod http;
 mod proxy;
 mod realtime;
 mod request_id;
+mod rush;
 mod timers;
 mod token;
 
@@ -327,7 +328,8 @@ impl Reactor {
     /// Whether the server ends and its clients are gone.
     fn is_deserted(&self) -> bool {
         let outlasts = |(_, conn): (usize, &Conn)| conn.shared().service().realtime.outlasts;
-        self.phase == Phase::Draining && self.conns.iter().all(outlasts)
+        let closed = !self.doors.iter().any(Door::is_open);
+        self.phase == Phase::Draining && closed && self.conns.iter().all(outlasts)
     }
 
     /// Whether the application has run all there was to run, and nothing has come of it that is still to be done.
@@ -461,7 +463,10 @@ impl Reactor {
                 Due::Conn(id) => self.handle_deadline(id),
                 Due::Timer(id) => self.fire_timer(id),
                 Due::Accept(door) => self.accept_late(door),
-                Due::Undefer(door) => self.undefer(door),
+                Due::Undefer(door) => {
+                    self.undefer(door);
+                }
+                Due::CloseDoor(door) => self.close_door(door),
                 Due::DrainEnd => self.cut_off(),
                 Due::GiveBack => self.give_back(),
             }
@@ -526,6 +531,7 @@ impl Reactor {
         if self.phase != Phase::Draining {
             return;
         }
+        (0..self.doors.len()).for_each(|door| self.close_door(door));
         self.close_all();
         self.cut_off = true;
     }
