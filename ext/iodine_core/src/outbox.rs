@@ -88,8 +88,6 @@ pub struct Outbox {
     pending: u64,
     /// Bytes that the socket has taken since the beginning.
     taken: u64,
-    /// Whether the socket was told to expect files.
-    for_files: bool,
 }
 
 /// Pieces up to this size are copied to the end of the piece before them.
@@ -102,6 +100,8 @@ const SLICES: usize = 32;
 const SHORT: usize = 16 * 1024;
 /// What is worth a call more, so that its packets leave in one go. Measured: nothing is gained below.
 const LONG: usize = 256 * 1024;
+/// As above, for files, which are not copied.
+const LONG_FILE: u64 = 1024 * 1024;
 /// Bytes of files written at a time: whoever reads as fast as we write must not keep the others waiting.
 const BURST: usize = 2 * 1024 * 1024;
 
@@ -176,9 +176,6 @@ impl Outbox {
                 if sent >= BURST {
                     break;
                 }
-                if !std::mem::replace(&mut self.for_files, true) {
-                    stream.keep_queue_short();
-                }
                 let count = usize::try_from(part.len - self.written).unwrap_or(BURST).min(BURST - sent);
                 match stream.send_file(part.file.as_fd(), part.offset + self.written, count) {
                     // The file was longer when its length was told.
@@ -219,9 +216,12 @@ impl Outbox {
         }
         let slices = &slices[..count];
         let length = |slices: &[IoSlice<'_>]| slices.iter().map(|slice| slice.len()).sum::<usize>();
-        let long = slices.iter().position(|slice| slice.len() >= LONG).unwrap_or(0);
-        let ahead = &slices[..long];
-        if !ahead.is_empty() && length(ahead) <= SHORT && !self.for_files && stream.queues_apart() {
+        let ahead = match (slices.iter().position(|slice| slice.len() >= LONG), self.pieces.get(count)) {
+            (Some(long), _) => &slices[..long],
+            (None, Some(Piece::File(part))) if part.len >= LONG_FILE => slices,
+            _ => &[],
+        };
+        if !ahead.is_empty() && length(ahead) <= SHORT && stream.queues_apart() {
             return (stream.write_slices_apart(ahead), length(ahead));
         }
         let wanted = length(slices);
@@ -369,7 +369,8 @@ mod tests {
 
     #[test]
     fn a_little_before_a_lot_leaves_in_order() {
-        let body: Arc<[u8]> = (0..3 * LONG as u32).map(|index| (index % 251) as u8).collect();
+        let body: Arc<[u8]> = (0..5 * LONG as u32).map(|index| (index % 251) as u8).collect();
+        let part = FilePart { file: file(&body), offset: 0, len: body.len() as u64 };
         let expected = [b"head", &body[..], b"between", &body, b"tail"].concat();
         let unix = UnixStream::pair().unwrap();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -381,12 +382,11 @@ mod tests {
             [(Fd::new(unix.0.into()), Box::new(unix.1)), (Fd::new(tcp.0.into()), Box::new(tcp.1))];
         for (ours, mut theirs) in ends {
             let mut outbox = Outbox::default();
-            for piece in [&b"head"[..], &[], b"between", &[], b"tail"] {
-                match piece {
-                    [] => outbox.push(Piece::Shared(body.clone())),
-                    short => outbox.push(short.to_vec()),
-                }
-            }
+            outbox.push(b"head".to_vec());
+            outbox.push(Piece::Shared(body.clone()));
+            outbox.push(b"between".to_vec());
+            outbox.push(Piece::File(part.clone()));
+            outbox.push(b"tail".to_vec());
             let reading = std::thread::spawn(move || {
                 let mut received = Vec::new();
                 theirs.read_to_end(&mut received).map(|_| received)

@@ -17,11 +17,6 @@ const SEND_APART: SendFlags = SEND_MORE.union(SendFlags::EOR);
 #[cfg(not(target_os = "linux"))]
 const SEND_APART: SendFlags = SEND;
 
-/// Bytes that the system takes beyond what it can send, see [`Stream::keep_queue_short`]. Measured: 8 to 32 KiB
-/// cost the same, 128 KiB three times as much.
-#[cfg(target_os = "linux")]
-const UNSENT: u32 = 16 * 1024;
-
 /// Bytes of a file that are copied at a time where the system does not send them by itself: those of a TLS record.
 const COPIED: usize = 16 * 1024;
 
@@ -121,7 +116,7 @@ impl Stream {
     /// As [`Stream::write_slices_of_more`], for a little before a lot: it stays a packet of its own. As long as that waits,
     /// Linux only fills the packets behind it, and sends them all in one go when the call ends or half of what the peer
     /// once had room for is there. Otherwise each full packet would leave by itself and wake up the peer for itself, which
-    /// costs a server beside its client a third of a body of 1 MiB.
+    /// costs a server beside its client a third of a body of 1 MiB. A file is no different, but for the copy.
     pub fn write_slices_apart(&self, slices: &[IoSlice<'_>]) -> Moved {
         self.send_slices(slices, SEND_APART)
     }
@@ -185,13 +180,6 @@ impl Stream {
             Kind::Plain(_) => None,
             Kind::Tls(tls) => tls.alpn(),
         }
-    }
-
-    /// Has the system take only little more than it can send: what waits with us costs nothing, what waits there is cold
-    /// when its turn comes. Unlike with a small send buffer, the client's distance may still fill the line.
-    pub fn keep_queue_short(&self) {
-        #[cfg(target_os = "linux")]
-        let _ = socket2::SockRef::from(self.fd()).set_tcp_notsent_lowat(UNSENT);
     }
 
     /// Writes up to `count` bytes of `file` from `offset` on. Zero bytes mean that the file ends there.
