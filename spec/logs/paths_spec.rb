@@ -55,7 +55,8 @@ RSpec.describe "what the request log knows" do
           client.write_pieces(request("/slow", "Content-Length: 3\r\n", verb: "POST"), "abc", pause: 0.1).read_response
         end
       end
-      expect(@line[/\d+$/].to_i).to be_between(100_000, 5_000_000)
+      # The server may be a moment late to read the head, which the client's pause does not know.
+      expect(@line[/\d+$/].to_i).to be_between(50_000, 5_000_000)
       expect(log_of(request("/sleep"))[/\d+$/].to_i).to be_between(200_000, 5_000_000)
     end
 
