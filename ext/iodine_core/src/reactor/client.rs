@@ -92,9 +92,7 @@ impl Reactor {
     fn give_up_outgoing(&mut self, outgoing: Outgoing, why: &str) {
         log::message(Level::Info, &format!("no connection could be made: {why}"));
         let conn = self.unconnected(outgoing.service, &outgoing.upgrade);
-        if conn.lock().deliver_closed(Vec::new()) {
-            self.jobs.push(Job::Events(conn));
-        }
+        self.tell_closed(&conn);
     }
 
     /// Goes on with a connection that is not open yet.

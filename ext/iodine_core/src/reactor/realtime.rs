@@ -217,12 +217,11 @@ impl Reactor {
 
     /// Tells the application that a connection is closed, and lets its subscriptions end. Does nothing the second time.
     pub(super) fn tell_closed(&mut self, conn: &ConnHandle) {
-        let ended = conn.take_subscriptions();
+        let Some((ended, runs)) = conn.lock().deliver_closed() else { return };
         for subscription in &ended {
-            subscription.end();
             self.hub.unsubscribe(subscription);
         }
-        if conn.lock().deliver_closed(ended) {
+        if runs {
             self.jobs.push(Job::Events(conn.clone()));
         }
     }

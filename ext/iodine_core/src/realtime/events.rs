@@ -30,18 +30,18 @@ impl Io {
         self.realtime.as_ref().map_or(0, |realtime| realtime.inbox.len())
     }
 
-    /// As [`Io::deliver`], for the last event. Later calls do nothing.
+    /// As [`Io::deliver`], for the last event. Its subscriptions end with it and are returned, under the same lock: one that
+    /// was added in between would go on for ever. `None` if it was told before.
     #[must_use]
-    pub(crate) fn deliver_closed(&mut self, ended: Vec<Arc<Subscription>>) -> bool {
-        match &mut self.realtime {
-            Some(realtime) if realtime.stage != Stage::Closed => {
-                realtime.stage = Stage::Closed;
-                realtime.ends = VecDeque::new();
-                realtime.deflater = None;
-                self.deliver(Event::Closed(ended))
-            }
-            _ => false,
-        }
+    pub(crate) fn deliver_closed(&mut self) -> Option<(Vec<Arc<Subscription>>, bool)> {
+        let realtime = self.realtime.as_mut().filter(|realtime| realtime.stage != Stage::Closed)?;
+        realtime.stage = Stage::Closed;
+        realtime.ends = VecDeque::new();
+        realtime.deflater = None;
+        let ended: Vec<_> = std::mem::take(&mut realtime.subscriptions).into_values().collect();
+        ended.iter().for_each(|subscription| subscription.end());
+        let runs = self.deliver(Event::Closed(ended.clone()));
+        Some((ended, runs))
     }
 }
 

@@ -417,13 +417,6 @@ impl Shared {
     pub fn remove_subscription(&self, name: &[u8]) -> Option<Arc<Subscription>> {
         self.lock().realtime.as_mut()?.subscriptions.remove(name)
     }
-
-    /// Forgets all of them, because the connection is closed.
-    pub(crate) fn take_subscriptions(&self) -> Vec<Arc<Subscription>> {
-        let mut io = self.lock();
-        let taken = io.realtime.as_mut().map(|realtime| std::mem::take(&mut realtime.subscriptions));
-        taken.unwrap_or_default().into_values().collect()
-    }
 }
 
 /// There is no connection any more.
