@@ -219,6 +219,38 @@ fn who_does_not_read_is_closed_or_loses_messages() {
     }
 }
 
+/// An application thread subscribes as fast as it can while the client leaves.
+#[test]
+fn no_subscription_outlives_its_connection() {
+    for _ in 0..20 {
+        let mut server = server(RealtimeConfig::default());
+        let (client, conn) = switched(&mut server, upgrade(Protocol::Raw), b"");
+        assert_eq!(events(&conn), ["open"]);
+        let (sender, begun) = std::sync::mpsc::channel();
+        let subscriber = {
+            let conn = conn.clone();
+            std::thread::spawn(move || {
+                let mut added = Vec::new();
+                loop {
+                    let hears = Hears::Peer { conn: conn.clone(), format: Format::Text };
+                    let name = added.len().to_string();
+                    let subscription = Subscription::new(name.as_bytes(), false, hears);
+                    if conn.add_subscription(&subscription).is_err() {
+                        return added;
+                    }
+                    added.push(subscription);
+                    // Whoever waits no longer has left.
+                    let _ = sender.send(());
+                }
+            })
+        };
+        assert!(begun.iter().nth(500).is_some());
+        drop(client);
+        let added = subscriber.join().unwrap();
+        assert_eq!(added.iter().filter(|subscription| subscription.is_live()).count(), 0);
+    }
+}
+
 #[test]
 fn a_published_message_reaches_those_who_subscribed_before_it() {
     let mut server = server(RealtimeConfig::default());
