@@ -156,17 +156,19 @@ RSpec.shared_examples "a raw connection" do
         break unless written.is_a?(Integer)
 
         sent += written
-        raise "#{sent} bytes were taken" if sent > 40_000_000
+        raise "#{sent} bytes were taken" if sent > 100_000_000
       end
       expect(peer.read_exactly(sent).bytesize).to eq(sent)
     end
   end
 
   it "keeps what a peer that reads slowly has not read" do
-    talk('on_message: ->(client, _) { 20.times { |i| client.write(i.to_s.rjust(100_000)) }; say name, client.pending.positive? }') do |peer, name|
+    # More than the buffers of two sockets ever hold, and less than `max_backlog`.
+    does = "on_message: ->(client, _) { say name, Array.new(500) { |i| client.write(i.to_s.rjust(100_000)) }.all?, client.pending.positive? }"
+    talk(does) do |peer, name|
       peer.write("x")
-      wait_until_told(name, "true")
-      expect(Array.new(20) { peer.read_exactly(100_000).to_i }).to eq((0..19).to_a)
+      wait_until_told(name, "true true")
+      expect(Array.new(500) { peer.read_exactly(100_000).to_i }).to eq((0..499).to_a)
     end
   end
 
