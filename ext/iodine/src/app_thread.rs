@@ -89,7 +89,7 @@ pub fn run_waiting(ruby: &Ruby) -> Result<bool, Error> {
     let mut runner = Runner { handle, answered: Vec::new(), lines: Lines::default(), killed: None };
     // What these jobs add is left for the next time, so that signals and workers get their turn.
     for _ in 0..runner.handle.jobs().waiting() {
-        let Some((job, _)) = thread.take() else { break };
+        let Some((job, _)) = thread.take(None) else { break };
         runner.run(ruby, job);
         if fork::is_inert() {
             return abandon(runner, thread).map(|()| false);
@@ -131,12 +131,12 @@ struct Line {
 
 impl Runner {
     fn run_all(&mut self, ruby: &Ruby, thread: &mut AppThread, first: Job) {
-        self.run(ruby, first);
+        let mut ended = self.run(ruby, first);
         for _ in 0..CHECK_EVERY {
             if self.killed.is_some() || fork::is_inert() {
                 return;
             }
-            let Some((job, room)) = thread.take() else { return };
+            let Some((job, room)) = thread.take(ended) else { return };
             self.note_room(room);
             // Nothing that is ready waits for a slow job; when a quick one turns out slow, the reactor notices.
             if !self.handle.jobs().is_quick()
@@ -144,13 +144,14 @@ impl Runner {
             {
                 self.hand_over();
             }
-            self.run(ruby, job);
+            ended = self.run(ruby, job);
         }
     }
 
-    fn run(&mut self, ruby: &Ruby, job: Job) {
+    /// Returns when it ended, if that was just now and is known.
+    fn run(&mut self, ruby: &Ruby, job: Job) -> Option<Instant> {
         match job {
-            Job::Request(request) => self.run_lane(ruby, request),
+            Job::Request(request) => return self.run_lane(ruby, request),
             Job::Task(root) => self.run_task(root, true),
             Job::Timer { id, root, last } => {
                 self.run_timer(root, last);
@@ -176,53 +177,56 @@ impl Runner {
             Job::Idle => self.call(api::base_module, "run_idle_blocks"),
             Job::GiveBack => self.give_back(),
         }
+        None
     }
 
     /// A request, and those of its connection that became ready behind it.
-    fn run_lane(&mut self, ruby: &Ruby, request: Box<Request>) {
-        let conn = request.conn.clone();
-        let mut next = Some(request);
-        while let Some(request) = next.take() {
+    fn run_lane(&mut self, ruby: &Ruby, mut request: Box<Request>) -> Option<Instant> {
+        loop {
             // A panic of ours costs one connection, and leaves its client in no doubt.
-            let Ok(mut answered) = catch_unwind(AssertUnwindSafe(|| answer_request(ruby, request))) else {
-                return conn.abort();
+            let Ok(mut answered) = catch_unwind(AssertUnwindSafe(|| answer_request(ruby, &mut request)))
+            else {
+                request.conn.abort();
+                return None;
             };
             if fork::is_inert() {
                 self.killed = answered.killed.take();
-                std::mem::forget((answered, conn));
-                return;
+                std::mem::forget((answered, request));
+                return None;
             }
-            let rack::Answered { outcome, status, length, head, started, callbacks, error, killed } =
-                answered;
+            let rack::Answered { outcome, status, length, logged, callbacks, error, killed } = answered;
             self.killed = killed.or(self.killed.take());
+            let Request { conn, head, started, .. } = *request;
             let now = Instant::now();
             let job = match outcome {
                 Outcome::Answer(answer) => conn.answer(answer, now),
                 Outcome::Produced(job) => job,
                 Outcome::Upgraded => Some(Job::Events(conn.clone())),
-                Outcome::Nothing => return self.call_back(callbacks, error),
+                Outcome::Nothing => {
+                    self.call_back(callbacks, error);
+                    return None;
+                }
             };
-            if let (true, Some(head)) = (conn.service().http.log.is_some(), head) {
+            if logged && conn.service().http.log.is_some() {
                 self.answered.push(Line { conn: conn.clone(), head, status, length, started, at: now });
             }
-            self.handle.leave_unwritten(&conn);
-            if !callbacks.is_empty() {
+            self.handle.leave_unwritten(conn);
+            let called_back = !callbacks.is_empty();
+            if called_back {
                 // The client does not wait for them.
                 self.hand_over();
                 self.call_back(callbacks, error);
             }
-            let request = match job {
-                Some(Job::Request(request)) => request,
-                Some(Job::Events(conn)) => return self.run_events(ruby, &conn),
-                _ => break,
+            request = match job {
+                Some(Job::Request(next)) => next,
+                Some(Job::Events(conn)) => {
+                    self.run_events(ruby, &conn);
+                    return None;
+                }
+                _ => return (!called_back).then_some(now),
             };
             // The reactor knows nothing of what waits in a lane: it has to look, in case this one is slow.
-            if self.handle.jobs().is_quick() {
-                self.handle.watch()
-            } else {
-                self.hand_over()
-            }
-            next = Some(request);
+            if self.handle.jobs().is_quick() { self.handle.watch() } else { self.hand_over() }
         }
     }
 

@@ -242,11 +242,11 @@ impl Handle {
 
     /// Remembers that `conn` has an answer to write. It is for the app thread to write it soon, or to ask for
     /// [`Command::Flush`]; when it is held up by a job instead, the reactor writes it.
-    pub fn leave_unwritten(&self, conn: &ConnHandle) {
+    pub fn leave_unwritten(&self, conn: ConnHandle) {
         let mut unwritten = self.lock_unwritten();
         // Pipelined requests answer one after the other.
-        if unwritten.last().is_none_or(|last| !Arc::ptr_eq(last, conn)) {
-            unwritten.push(conn.clone());
+        if unwritten.last().is_none_or(|last| !Arc::ptr_eq(last, &conn)) {
+            unwritten.push(conn);
             self.shared.unwritten_count.store(unwritten.len(), Relaxed);
         }
     }

@@ -18,6 +18,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -83,6 +84,8 @@ pub struct Shared {
     trusted: bool,
     service: Arc<Service>,
     handle: Handle,
+    /// Whether the socket was given away. Set under the lock.
+    hijacked: AtomicBool,
     io: Mutex<Io>,
 }
 
@@ -107,7 +110,6 @@ pub struct Io {
     /// The request at work, so that a hijack that comes too late is noticed.
     at_work: Option<u64>,
     sequence: u64,
-    hijacked: bool,
     /// The answer that is being produced piece by piece, instead of the request at work.
     pub(crate) producing: Option<Producing>,
     /// Producers that wait for the client to read.
@@ -186,7 +188,6 @@ impl Shared {
             answered: None,
             at_work: None,
             sequence: 0,
-            hijacked: false,
             producing: None,
             waiting: Vec::new(),
             write_asked: false,
@@ -195,7 +196,8 @@ impl Shared {
         };
         let peer_text = peer.to_string().into();
         let trusted = service.http.trust.covers(peer.ip());
-        Shared { id, peer, peer_text, trusted, service, handle, io: Mutex::new(io) }
+        let hijacked = AtomicBool::new(false);
+        Shared { id, peer, peer_text, trusted, service, handle, hijacked, io: Mutex::new(io) }
     }
 
     /// Its name.
@@ -262,7 +264,7 @@ impl Shared {
     /// The request at work is answered. Returns the next job of the lane, which is now the caller's to run.
     pub fn answer(&self, answer: Answer, now: Instant) -> Option<Job> {
         let mut io = self.lock();
-        if io.stream.is_some() && !io.hijacked {
+        if io.stream.is_some() {
             io.outbox.push(answer.head);
             if let Some(body) = answer.body {
                 io.outbox.push(body);
@@ -349,16 +351,16 @@ impl Shared {
         }
         let Some(stream) = io.stream.take() else { return Hijack::TooLate };
         self.handle.forget_socket(stream.as_raw_fd());
-        io.hijacked = true;
+        self.hijacked.store(true, Relaxed);
         io.outbox.clear();
         drop(io);
         self.handle.send(Command::Closed(self.id));
         Hijack::Given(stream.into_raw())
     }
 
-    /// Whether the socket was given away.
+    /// Whether the socket was given away, as far as this thread, or one that held the GVL before it, has done that.
     pub fn is_hijacked(&self) -> bool {
-        self.lock().hijacked
+        self.hijacked.load(Relaxed)
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Io> {
@@ -401,7 +403,7 @@ impl Io {
         self.at_work = None;
         self.in_flight = self.in_flight.saturating_sub(1);
         self.answered = Some(now);
-        if self.hijacked || self.stream.is_none() {
+        if self.stream.is_none() {
             self.lane.clear();
             return None;
         }

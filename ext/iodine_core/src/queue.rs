@@ -52,6 +52,28 @@ struct Shared {
     capacity: usize,
 }
 
+impl Shared {
+    fn pop(&self, state: &mut State) -> Option<Popped> {
+        let job = state.jobs.pop_front()?;
+        self.waiting.store(state.jobs.len(), Relaxed);
+        // Nobody else writes it: `state` is locked.
+        let taken = self.taken.load(Relaxed) + 1;
+        self.taken.store(taken, Relaxed);
+        let room = self.room_wanted.load(Relaxed)
+            && state.jobs.len() < self.capacity.div_ceil(2)
+            && self.room_wanted.swap(false, Relaxed);
+        Some(Popped { job, taken, room })
+    }
+}
+
+struct Popped {
+    job: Job,
+    /// Which of all jobs this is.
+    taken: u64,
+    /// Whether the reactor wants to hear that the queue has room again.
+    room: bool,
+}
+
 #[derive(Debug, Default)]
 struct State {
     jobs: VecDeque<Job>,
@@ -352,13 +374,12 @@ impl AppThread {
     }
 
     /// The next job, if one waits. Never blocks. The flag says that the queue has room again, for a reactor that waits
-    /// for that.
-    pub fn take(&mut self) -> Option<(Job, bool)> {
-        let now = Instant::now();
+    /// for that. The job at hand has `ended` then, or now.
+    pub fn take(&mut self, ended: Option<Instant>) -> Option<(Job, bool)> {
+        let now = ended.unwrap_or_else(Instant::now);
         self.finish(now);
-        let queue = self.queue.clone();
-        let mut state = queue.lock();
-        self.pop(&mut state, now)
+        let popped = self.queue.shared.pop(&mut self.queue.lock());
+        popped.map(|popped| self.note(popped, now))
     }
 
     /// Waits for the next job. To be called without the GVL.
@@ -373,9 +394,10 @@ impl AppThread {
             let now = Instant::now();
             self.finish(now);
             let mut state = queue.lock();
-            let taken = if self.should_retire(&state) { None } else { self.pop(&mut state, now) };
-            if let Some((job, room)) = taken {
+            let popped = if self.should_retire(&state) { None } else { queue.shared.pop(&mut state) };
+            if let Some(popped) = popped {
                 drop(state);
+                let (job, room) = self.note(popped, now);
                 if let (true, Some(lead)) = (self.leads, &self.lead) {
                     lead.leave();
                     lead.handle().write_unwritten();
@@ -423,8 +445,11 @@ impl AppThread {
             queue.mirror(&state);
             return (Taken::Interrupted, false);
         }
-        match self.pop(&mut state, Instant::now()) {
-            Some((job, room)) => (Taken::Job(job), room),
+        match queue.shared.pop(&mut state) {
+            Some(popped) => {
+                let (job, room) = self.note(popped, Instant::now());
+                (Taken::Job(job), room)
+            }
             None if state.ending => (Taken::Ended, false),
             None => (Taken::Interrupted, false),
         }
@@ -453,16 +478,10 @@ impl AppThread {
         }
     }
 
-    fn pop(&mut self, state: &mut State, now: Instant) -> Option<(Job, bool)> {
-        let job = state.jobs.pop_front()?;
-        let shared = &self.queue.shared;
-        shared.waiting.store(state.jobs.len(), Relaxed);
-        self.taken = shared.taken.fetch_add(1, Relaxed) + 1;
+    fn note(&mut self, popped: Popped, now: Instant) -> (Job, bool) {
+        self.taken = popped.taken;
         self.started = Some(now);
-        let room = shared.room_wanted.load(Relaxed)
-            && state.jobs.len() < shared.capacity.div_ceil(2)
-            && shared.room_wanted.swap(false, Relaxed);
-        Some((job, room))
+        (popped.job, popped.room)
     }
 
     /// Another quick thread is at work; two would only pass the GVL to and fro.
@@ -533,9 +552,9 @@ mod tests {
         assert!(!queue.is_at_rest(0));
         let mut thread = queue.enter();
         assert_eq!(task(thread.wait(|| {}).0), 1);
-        assert!(matches!(thread.take(), Some((Job::Task(2), false))));
+        assert!(matches!(thread.take(None), Some((Job::Task(2), false))));
         assert!(!queue.is_at_rest(0) && queue.is_at_rest(1), "the last one runs");
-        assert!(thread.take().is_none());
+        assert!(thread.take(None).is_none());
         queue.push(Job::Task(3));
         queue.end();
         assert_eq!(task(thread.wait(|| {}).0), 3);
@@ -617,7 +636,7 @@ mod tests {
         let mut thread = queue.enter();
         queue.publish(&mut (0..4).map(Job::Task).collect());
         assert!(queue.is_full());
-        let room: Vec<bool> = (0..4).map(|_| thread.take().unwrap().1).collect();
+        let room: Vec<bool> = (0..4).map(|_| thread.take(None).unwrap().1).collect();
         assert_eq!(room, [false, false, true, false]);
     }
 

@@ -150,6 +150,11 @@ impl Stream {
         matches!(self.kind, Kind::Plain(_))
     }
 
+    /// Whether it has things to say by itself, so that [`Stream::flush_own`] is to be called.
+    pub fn has_own_output(&self) -> bool {
+        matches!(self.kind, Kind::Tls(_))
+    }
+
     /// Sends what the stream has to say by itself and had no room for, as the end of a TLS session. To be called on writable
     /// events.
     pub fn flush_own(&self) {

@@ -7,7 +7,7 @@ use super::stream::{self, Ended, Stream};
 use super::upgrade::{self, Upgrade};
 use super::{early_hints, env, hijack, input};
 use crate::{fork, gvl, realtime, roots};
-use iodine_codec::http::{RequestHead, Version};
+use iodine_codec::http::Version;
 use iodine_core::conn::Answer;
 use iodine_core::log::{self, Level};
 use iodine_core::overload;
@@ -32,10 +32,8 @@ pub struct Answered {
     pub status: u16,
     /// Bytes of the body.
     pub length: u64,
-    /// The request's head, for the log; `None` when that is not to be written now.
-    pub head: Option<RequestHead>,
-    /// When its head had arrived.
-    pub started: Instant,
+    /// Whether the log is to tell of it now.
+    pub logged: bool,
     /// Whom to call when the answer has been given.
     pub callbacks: Callbacks,
     /// What the application failed with, for them.
@@ -98,22 +96,21 @@ pub fn ids() -> &'static Ids {
 }
 
 /// Runs `request` through its application. The GVL is held; never raises.
-pub fn answer_request(ruby: &Ruby, mut request: Box<Request>) -> Answered {
+pub fn answer_request(ruby: &Ruby, request: &mut Request) -> Answered {
     let mut answered = Answered {
         outcome: Outcome::Nothing,
         status: 0,
         length: 0,
-        head: None,
-        started: request.started,
+        logged: false,
         callbacks: Callbacks::none(),
         error: None,
         killed: None,
     };
     let Some(number) = request.conn.begin() else { return answered };
-    if let Some(refused) = overload::refusal(&request, Instant::now) {
+    if let Some(refused) = overload::refusal(request, Instant::now) {
         (answered.status, answered.length) = (refused.status, refused.length);
         answered.outcome = Outcome::Answer(refused.answer);
-        answered.head = Some(request.head);
+        answered.logged = true;
         return answered;
     }
     let body = std::mem::take(&mut request.body);
@@ -121,10 +118,10 @@ pub fn answer_request(ruby: &Ruby, mut request: Box<Request>) -> Answered {
     // On the stack, where the collector finds them.
     let nil = rb_sys::Qnil as VALUE;
     let mut held = Held { input: nil, body: nil, stream: None, callbacks: Callbacks::none() };
-    let called = call(ruby, &request, body, number, &mut draft, &mut held);
+    let called = call(ruby, request, body, number, &mut draft, &mut held);
     let outcome = match fork::is_inert() {
         true => called.map(|_| Produce::Broken),
-        false => called.and_then(|rest| produce(ruby, &request, number, rest, &mut draft, &mut held)),
+        false => called.and_then(|rest| produce(ruby, request, number, rest, &mut draft, &mut held)),
     };
     if fork::is_inert() {
         // The end of this child, not of the request.
@@ -161,7 +158,7 @@ pub fn answer_request(ruby: &Ruby, mut request: Box<Request>) -> Answered {
         Ok(Produce::StreamsOn) => {
             if let Some(stream) = held.stream {
                 let logged = request.conn.service().http.log.is_some();
-                let log = logged.then_some((request.head, draft.status, request.started));
+                let log = logged.then(|| (request.head.clone(), draft.status, request.started));
                 stream.outlive(answered.callbacks, log);
                 answered.callbacks = Callbacks::none();
             }
@@ -180,11 +177,11 @@ pub fn answer_request(ruby: &Ruby, mut request: Box<Request>) -> Answered {
             match held.stream {
                 // Some of it has left already.
                 Some(stream) if !stream.give_up() => return answered,
-                _ => answered.send(failure_draft(&request, request.conn.is_ending())),
+                _ => answered.send(failure_draft(request, request.conn.is_ending())),
             }
         }
     }
-    answered.head = Some(request.head);
+    answered.logged = true;
     answered
 }
 

@@ -262,7 +262,7 @@ impl Env {
                     continue;
                 }
                 Key::Entry { key, number } => {
-                    let (word, bit) = (usize::from(number) / 64, 1 << (number % 64));
+                    let (word, bit) = (number / 64, 1 << (number % 64));
                     let first = seen.get(word).is_some_and(|bits| bits & bit == 0);
                     if let Some(bits) = seen.get_mut(word) {
                         *bits |= bit;

@@ -11,7 +11,7 @@ use std::ffi::c_long;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Key {
     /// An entry under this key. Headers with a small number are recognised when they repeat without a look-up.
-    Entry { key: VALUE, number: u16 },
+    Entry { key: VALUE, number: usize },
     /// A name that is kept nowhere: make a key for it.
     Unknown,
     /// Never in the env.
@@ -163,7 +163,7 @@ struct Entry {
 
 struct Table {
     slots: Vec<Option<Entry>>,
-    known: u16,
+    known: usize,
 }
 
 struct Guarded(UnsafeCell<Table>);
@@ -197,7 +197,7 @@ pub fn find(name: &[u8]) -> Key {
     if name.contains(&b'_') {
         return Key::Dropped;
     }
-    if table.known as usize >= USUAL.len() + LEARNED || name.len() > LEARNED_LENGTH {
+    if table.known >= USUAL.len() + LEARNED || name.len() > LEARNED_LENGTH {
         return Key::Unknown;
     }
     table.learn(name)

@@ -67,10 +67,14 @@ pub(super) struct Conn {
     pub(super) began: Instant,
     /// When the time for a blocked outbox began, and how much had been delivered then.
     pub(super) blocked: Option<(Instant, u64)>,
+    /// When the last request went to the application.
+    pub(super) handed_at: Option<Instant>,
     /// The earliest entry among the deadlines.
     checked_at: Option<Instant>,
     /// Whether the poller knows it.
     registered: bool,
+    /// See [`Stream::has_own_output`].
+    has_own_output: bool,
 }
 
 /// A request on its way in.
@@ -124,8 +128,8 @@ impl Conn {
         !begun && io.is_quiet() && io.answered.is_none()
     }
 
-    /// When it must have got on, as things stand.
-    fn deadline(&self) -> Option<Instant> {
+    /// When it must have got on, as things stand in the turn of `now`.
+    fn deadline(&self, now: Instant) -> Option<Instant> {
         if let Some(opening) = &self.opening {
             return Some(opening.deadline());
         }
@@ -140,15 +144,14 @@ impl Conn {
                 false => over,
             });
         }
-        let io = self.shared.lock();
         if let Some(by) = self.realtime.as_ref().and_then(|speaking| speaking.close_by) {
             return Some(by);
         }
-        if let Some((since, _)) = self.blocked.filter(|_| !io.outbox.is_empty()) {
+        if let Some((since, _)) = self.blocked.filter(|_| !self.shared.lock().outbox.is_empty()) {
             return Some(since + self.reading_time());
         }
         if let Some(speaking) = &self.realtime {
-            return speaking.deadline(&io, self.active, self.paused.is_some());
+            return speaking.deadline(&self.shared.lock(), self.active, self.paused.is_some());
         }
         if self.paused.is_some() {
             return None;
@@ -159,6 +162,11 @@ impl Conn {
         if !self.decoder.is_idle() && !self.finished {
             return Some(self.began + http.head_timeout);
         }
+        // Jobs of this turn are taken when it is over.
+        if self.handed_at == Some(now) {
+            return None;
+        }
+        let io = self.shared.lock();
         if !io.is_quiet() {
             return None;
         }
@@ -269,6 +277,7 @@ impl Reactor {
     fn conn_of(&mut self, stream: Stream, peer: Peer, service: Arc<Service>) -> Conn {
         let id = self.next_id();
         let proxy = (service.http.proxy_protocol && !service.raw).then(Box::default);
+        let has_own_output = stream.has_own_output();
         Conn {
             shared: Arc::new(Shared::new(id, peer, service, self.handle.clone(), Some(stream))),
             realtime: None,
@@ -286,8 +295,10 @@ impl Reactor {
             active: self.now,
             began: self.now,
             blocked: None,
+            handed_at: None,
             checked_at: None,
             registered: false,
+            has_own_output,
         }
     }
 
@@ -380,7 +391,7 @@ impl Reactor {
         if ready.broken {
             return self.remove(id);
         }
-        if ready.writable {
+        if ready.writable && conn.has_own_output {
             conn.flush_own();
         }
         if ready.writable && conn.blocked.is_some() {
@@ -546,10 +557,11 @@ impl Reactor {
 
     /// Sees to it that the connection is looked at when its time is up.
     pub(super) fn watch(&mut self, id: ConnId) {
-        let floor = self.now + GRAIN;
+        let now = self.now;
+        let floor = now + GRAIN;
         let Some(conn) = self.conn(id) else { return };
         // An app thread is at work, and its answer causes no event here. What closes behind its answer needs no look.
-        let Some(at) = conn.deadline().or_else(|| conn.next_look(floor)).map(|at| at.max(floor)) else {
+        let Some(at) = conn.deadline(now).or_else(|| conn.next_look(floor)).map(|at| at.max(floor)) else {
             return;
         };
         // The entry that is there comes early enough: it will look again.
@@ -566,7 +578,7 @@ impl Reactor {
             return;
         }
         conn.checked_at = None;
-        match conn.deadline() {
+        match conn.deadline(now) {
             Some(at) if at <= now && !conn.moves(now) => self.give_up(id),
             _ => self.watch(id),
         }

@@ -24,11 +24,12 @@ impl Reactor {
     pub(super) fn answer_at_once(&mut self, id: ConnId) -> AtOnce {
         let (now, draining) = (self.now, self.is_draining());
         let Some(conn) = self.conn(id) else { return AtOnce::ForApp };
-        let shared = conn.shared().clone();
-        let http = &shared.service().http;
+        let http = &conn.shared().service().http;
         if http.files.is_none() && !http.files_only {
             return AtOnce::ForApp;
         }
+        let shared = conn.shared().clone();
+        let http = &shared.service().http;
         let Some(message) = &conn.message else { return AtOnce::ForApp };
         let request = FileRequest::new(&message.head);
         let found = http.files.as_ref().map_or(Found::Nothing, |files| files.find(&request, now));

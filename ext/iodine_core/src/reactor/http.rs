@@ -165,17 +165,17 @@ impl Reactor {
         };
         let keep_alive = framing.keep_alive && !draining;
         let facts = RequestFacts { version: head.version(), keep_alive, head: head.is_head() };
-        let shared = conn.shared().clone();
         // Behind a request to upgrade may come what belongs to another protocol.
         let ends = !keep_alive && !framing.upgrade;
         conn.finished = ends;
-        let conn_of_job = shared.clone();
-        let job = RequestJob { conn: conn_of_job, head, body, facts, started, arrived: now, crowded };
+        let shared = conn.shared().clone();
+        let job = RequestJob { conn: shared, head, body, facts, started, arrived: now, crowded };
         let job = Job::Request(Box::new(job));
-        let mut io = shared.lock();
+        let mut io = conn.shared().lock();
         if io.closing != Closing::No {
             // An answer before it has told the client that this one will not be served (RFC 9112 section 9.6).
             io.closing = Closing::Linger;
+            drop(io);
             conn.finished = true;
             return Some(Outcome::Finished);
         }
@@ -185,6 +185,7 @@ impl Reactor {
         // A client that asks without reading must not fill our memory with answers.
         let reads = io.has_room();
         drop(io);
+        conn.handed_at = Some(now);
         match ready {
             // Its turn has come already. One that is behind others is refused when they are answered.
             Some(Job::Request(request)) if request.crowded => self.answer_crowded(&request),
@@ -214,7 +215,7 @@ impl Reactor {
         Answered { conn, head: Some(&request.head), status, bytes, started: request.started, at: self.now }
             .log();
         conn.answer(refused.answer, self.now);
-        self.handle.leave_unwritten(conn);
+        self.handle.leave_unwritten(conn.clone());
         self.refused = true;
     }
 

@@ -86,7 +86,7 @@ impl Shared {
         let flush = io.closing != Closing::No && io.stream.is_some();
         drop(io);
         if flush {
-            self.handle().leave_unwritten(self);
+            self.handle().leave_unwritten(self.clone());
         }
         false
     }

@@ -307,7 +307,7 @@ impl Shared {
         io.switch = Some(Box::new(upgrade));
         io.write_asked = true;
         drop(io);
-        self.handle().leave_unwritten(self);
+        self.handle().leave_unwritten(self.clone());
         self.handle().send(Command::Resume(self.id()));
         true
     }

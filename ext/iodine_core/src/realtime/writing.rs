@@ -306,7 +306,7 @@ impl Shared {
         match writer {
             _ if !ask => {}
             Writer::Batch => {
-                self.handle().leave_unwritten(self);
+                self.handle().leave_unwritten(self.clone());
                 // Should the callback turn out slow, the reactor writes.
                 self.handle().watch();
             }

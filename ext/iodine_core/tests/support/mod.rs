@@ -226,7 +226,7 @@ impl Server {
         let taker = self.taker.as_mut().expect("a server without app threads");
         let patience = Instant::now() + PATIENCE;
         loop {
-            if let Some((job, room)) = taker.take() {
+            if let Some((job, room)) = taker.take(None) {
                 note_room(&self.handle, room);
                 return job;
             }
