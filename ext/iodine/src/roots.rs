@@ -109,6 +109,15 @@ pub fn release(root: Root) {
     DROPPED.push(root);
 }
 
+/// Tells the collector that `value` can be reached from `object` from now on. To be called for every value stored into an
+/// object that is there already, if its class promises write barriers (`wb_protected`). The GVL is held.
+pub fn note_reference(object: VALUE, value: VALUE) {
+    if !rb_sys::SPECIAL_CONST_P(value) {
+        // SAFETY: the GVL is held; both are live objects.
+        unsafe { rb_sys::rb_gc_writebarrier(object, value) };
+    }
+}
+
 fn sweep() {
     // SAFETY: the GVL is held (see `add`) and nothing below calls Ruby.
     let slots = unsafe { &mut *TABLE.0.get() };

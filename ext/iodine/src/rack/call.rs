@@ -159,7 +159,7 @@ pub fn answer_request(ruby: &Ruby, request: &mut Request) -> Answered {
             if let Some(stream) = held.stream {
                 let logged = request.conn.service().http.log.is_some();
                 let log = logged.then(|| (request.head.clone(), draft.status, request.started));
-                stream.outlive(answered.callbacks, log);
+                Stream::outlive(stream, answered.callbacks, log);
                 answered.callbacks = Callbacks::none();
             }
             return answered;
@@ -236,7 +236,7 @@ fn call(
         let built = env::build(request, &parts);
         held.callbacks = built.callbacks;
         let env = built.callbacks.env;
-        hijack.set_env(env);
+        hijack::Hijack::set_env(hijack, env);
         // SAFETY: the GVL is held; what is raised is caught by `protect`.
         let answer = unsafe { rb_sys::rb_funcallv(app, ids().call, 1, &env) };
         written = response::unpack(answer).and_then(|parts| {

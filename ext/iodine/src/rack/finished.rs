@@ -64,9 +64,14 @@ impl Callbacks {
 
     /// For the mark function of what keeps them.
     pub fn mark(&self, marker: &Marker) {
-        for value in [self.finished, self.after, self.env, self.status, self.headers] {
+        for value in self.values() {
             // SAFETY: nil, or a value that was live when it was stored and has been marked ever since.
             marker.mark(unsafe { Value::from_raw(value) });
         }
+    }
+
+    /// All of them, for what keeps them to tell the collector.
+    pub fn values(&self) -> [VALUE; 5] {
+        [self.finished, self.after, self.env, self.status, self.headers]
     }
 }

@@ -1,6 +1,6 @@
 //! `rack.hijack`: gives the socket of a request to the application, once and for ever.
 
-use crate::gvl;
+use crate::{gvl, roots};
 use iodine_core::{ConnHandle, Peer, conn};
 use magnus::gc::Marker;
 use magnus::rb_sys::{AsRawValue, FromRawValue};
@@ -15,15 +15,17 @@ use std::time::Duration;
 const PACE: Duration = Duration::from_millis(5);
 
 /// The callable in `env['rack.hijack']`.
+///
+/// Every request has one. Ruby makes an object quickly only if its class promises write barriers.
 #[derive(TypedData)]
-#[magnus(class = "Iodine::Base::Hijack", free_immediately, mark, size)]
+#[magnus(class = "Iodine::Base::Hijack", free_immediately, mark, wb_protected, size)]
 pub struct Hijack {
     conn: ConnHandle,
     /// Which request of the connection may do this.
     number: u64,
-    /// The env, to tell the socket to. Reached by `mark`.
+    /// The env, to tell the socket to. Reached by `mark`; stored with a write barrier.
     env: Cell<VALUE>,
-    /// The socket, once there is one. Reached by `mark`.
+    /// The socket, once there is one. Reached by `mark`; stored with a write barrier.
     io: Cell<VALUE>,
 }
 
@@ -58,12 +60,13 @@ pub fn new(ruby: &Ruby, conn: &ConnHandle, number: u64) -> Obj<Hijack> {
 
 impl Hijack {
     /// The env to tell the socket to.
-    pub fn set_env(&self, env: VALUE) {
-        self.env.set(env);
+    pub fn set_env(this: Obj<Hijack>, env: VALUE) {
+        this.env.set(env);
+        roots::note_reference(this.as_raw(), env);
     }
 
     /// The socket; nil once the application has returned without taking it.
-    fn call(ruby: &Ruby, this: &Hijack, _args: &[Value]) -> Result<Value, Error> {
+    fn call(ruby: &Ruby, this: Obj<Hijack>, _args: &[Value]) -> Result<Value, Error> {
         // SAFETY: nil or the live socket.
         let known = unsafe { Value::from_raw(this.io.get()) };
         if !known.is_nil() {
@@ -71,6 +74,7 @@ impl Hijack {
         }
         let Some(io) = take_socket(ruby, &this.conn, this.number, Vec::new())? else { return Ok(known) };
         this.io.set(io.as_raw());
+        roots::note_reference(this.as_raw(), io.as_raw());
         // SAFETY: nil or the live env.
         if let Some(env) = RHash::from_value(unsafe { Value::from_raw(this.env.get()) }) {
             env.aset(ruby.str_new("rack.hijack_io"), io)?;

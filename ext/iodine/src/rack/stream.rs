@@ -8,7 +8,7 @@ use super::body::{self, LENT_FROM};
 use super::call::ids;
 use super::finished::Callbacks;
 use super::input;
-use crate::{fork, gvl};
+use crate::{fork, gvl, roots};
 use iodine_codec::http::RequestHead;
 use iodine_codec::http1::{ChunkedDecoder, Limits, Piece};
 use iodine_core::command::Command;
@@ -31,14 +31,14 @@ use std::time::Instant;
 
 /// See the module's text.
 #[derive(TypedData)]
-#[magnus(class = "Iodine::Base::Stream", free_immediately, mark, size)]
+#[magnus(class = "Iodine::Base::Stream", free_immediately, mark, wb_protected, size)]
 pub struct Stream {
     producer: ManuallyDrop<Producer>,
     /// What the application has chunked itself, as it said in its headers.
     chunks: RefCell<Option<Chunks>>,
     /// What `read` reads. Reached by `mark`.
     input: Cell<VALUE>,
-    /// Called when the answer is whole. Reached by `mark`.
+    /// Called when the answer is whole. Reached by `mark`; stored with write barriers.
     callbacks: Cell<Callbacks>,
     /// What goes to the log then.
     entry: RefCell<Option<LogEntry>>,
@@ -164,9 +164,10 @@ impl Stream {
     }
 
     /// The application has returned and keeps the stream: what is to be done when it closes it.
-    pub fn outlive(&self, callbacks: Callbacks, log: Option<(RequestHead, u16, Instant)>) {
-        self.callbacks.set(callbacks);
-        *self.entry.borrow_mut() = log.map(|(head, status, started)| LogEntry { head, status, started });
+    pub fn outlive(this: Obj<Stream>, callbacks: Callbacks, log: Option<(RequestHead, u16, Instant)>) {
+        this.callbacks.set(callbacks);
+        callbacks.values().into_iter().for_each(|value| roots::note_reference(this.as_raw(), value));
+        *this.entry.borrow_mut() = log.map(|(head, status, started)| LogEntry { head, status, started });
     }
 
     /// The body is complete.

@@ -26,11 +26,11 @@ use std::time::Duration;
 
 /// See the module's text.
 #[derive(TypedData)]
-#[magnus(class = "Iodine::Connection", free_immediately, mark, size)]
+#[magnus(class = "Iodine::Connection", free_immediately, mark, wb_protected, size)]
 pub struct Connection {
     /// `None` in an object that is nobody's (`new`, `dup`), and after the end.
     conn: RefCell<Option<ConnHandle>>,
-    /// Reached by `mark`.
+    /// Reached by `mark`; stored with a write barrier.
     handler: Cell<VALUE>,
     callbacks: Cell<Callbacks>,
     /// The env of the request that was upgraded, or nil. Reached by `mark`.
@@ -327,6 +327,7 @@ impl Connection {
             return Ok(handler);
         }
         this.handler.set(handler.as_raw());
+        roots::note_reference(this.as_raw(), handler.as_raw());
         this.callbacks.set(callbacks);
         conn.set_wants(callbacks.wants());
         if callbacks.open {
