@@ -250,4 +250,23 @@ RSpec.describe "a process forked by the application" do
     server.stop
     expect(server.said.drop(1)).to eq(%w[start_shutdown on_finish at_exit].map { |event| "#{event} #{server.pid}" })
   end
+
+  it "behind an answer does not go on with what the client has asked for behind it" do
+    server = serve(<<~RUBY)
+      lambda do |env|
+        say "called", Process.pid
+        if env["PATH_INFO"] == "/fork"
+          env["rack.response_finished"] << ->(*) { (child = fork) ? say("forked", child) : exit }
+        end
+        [200, {}, [Process.pid.to_s]]
+      end
+    RUBY
+    RawClient.open(server.port) do |client|
+      client.write("GET /fork HTTP/1.1\r\nHost: x\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n")
+      pids = Array.new(2) { client.read_response.body.to_i }
+      expect_gone(server.wait_for_said(/forked \d+/).grep(/forked/).first[/\d+/].to_i)
+      expect_service(server, client)
+      expect(server.said.grep(/called/).map { |line| line[/\d+/].to_i }.uniq).to eq(pids.uniq)
+    end
+  end
 end

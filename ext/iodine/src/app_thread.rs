@@ -216,6 +216,11 @@ impl Runner {
                 // The client does not wait for them.
                 self.hand_over();
                 self.call_back(callbacks, error);
+                if fork::is_inert() {
+                    // A child that one of them has forked: what comes next is its parent's to do.
+                    std::mem::forget(job);
+                    return None;
+                }
             }
             request = match job {
                 Some(Job::Request(next)) => next,

@@ -162,7 +162,8 @@ impl Conn {
         if !self.decoder.is_idle() && !self.finished {
             return Some(self.began + http.head_timeout);
         }
-        // Jobs of this turn are taken when it is over.
+        // Jobs of this turn are taken when it is over. One that waited behind another may be answered already: then the
+        // next look is due when it would have been anyway.
         if self.handed_at == Some(now) {
             return None;
         }
