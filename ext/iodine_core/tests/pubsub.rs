@@ -2,12 +2,13 @@
 
 mod support;
 
-use iodine_codec::link::Scope;
+use iodine_codec::link::{Frame, Scope};
 use iodine_core::command::{Command, Handle};
 use iodine_core::hub::{Keeper, Listener, Message, Subscription};
 use iodine_core::link::Link;
 use iodine_core::{Job, Notice, Root};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 use support::{Server, Setup, wait_until};
 
 /// A block that nobody has to keep.
@@ -245,4 +246,27 @@ fn a_subscription_that_has_ended_hears_nothing_and_a_master_that_is_gone_is_told
     // Alone it goes on.
     workers[0].publish(Scope::Cluster, "d", "four");
     wait_until("four", || (workers[0].ears.heard() == ["one", "three", "four"]).then_some(()));
+}
+
+#[test]
+fn a_subscription_hears_what_was_published_elsewhere_after_it() {
+    let (mut theirs, ours) = Link::pair().unwrap();
+    let worker = Process::new(Some(ours));
+    let frame = |channel: &str| -> Arc<[u8]> {
+        let (channel, data) = (channel.as_bytes(), channel.as_bytes());
+        Frame::Publish { scope: Scope::Cluster, channel, data }.to_vec().into()
+    };
+    let noise = frame("noise");
+    for round in 0..200 {
+        // The worker is in the middle of this when it is told of the subscription.
+        (0..3000).for_each(|_| theirs.relay(&noise, Instant::now()));
+        theirs.flush();
+        let name = format!("c{round}");
+        worker.subscribe(&name, false);
+        theirs.relay(&frame(&name), Instant::now());
+        wait_until("the message", || {
+            theirs.flush();
+            worker.ears.heard().contains(&name).then_some(())
+        });
+    }
 }

@@ -136,7 +136,8 @@ impl Reactor {
                 Err(_) => return Some(Said::Gone),
             }
             match link.listen(&mut self.read_buffer) {
-                Heard::Something => {}
+                // What was subscribed before this was published hears it.
+                Heard::Something => self.handle_commands(),
                 Heard::Nothing => return None,
                 Heard::Gone => return Some(Said::Gone),
             }
