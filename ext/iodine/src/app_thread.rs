@@ -183,17 +183,21 @@ impl Runner {
     /// A request, and those of its connection that became ready behind it.
     fn run_lane(&mut self, ruby: &Ruby, mut request: Box<Request>) -> Option<Instant> {
         loop {
+            let answered = catch_unwind(AssertUnwindSafe(|| answer_request(ruby, &mut request)));
+            if fork::is_inert() {
+                self.killed = answered.ok().and_then(|mut answered| {
+                    let raised = answered.killed.take();
+                    std::mem::forget(answered);
+                    raised
+                });
+                std::mem::forget(request);
+                return None;
+            }
             // A panic of ours costs one connection, and leaves its client in no doubt.
-            let Ok(mut answered) = catch_unwind(AssertUnwindSafe(|| answer_request(ruby, &mut request)))
-            else {
+            let Ok(answered) = answered else {
                 request.conn.abort();
                 return None;
             };
-            if fork::is_inert() {
-                self.killed = answered.killed.take();
-                std::mem::forget((answered, request));
-                return None;
-            }
             let rack::Answered { outcome, status, length, logged, callbacks, error, killed } = answered;
             self.killed = killed.or(self.killed.take());
             let Request { conn, head, started, .. } = *request;
@@ -239,7 +243,8 @@ impl Runner {
     fn run_events(&mut self, ruby: &Ruby, conn: &ConnHandle) {
         match catch_unwind(AssertUnwindSafe(|| realtime::run_events(ruby, conn))) {
             Ok(death) => self.killed = death.or(self.killed.take()),
-            // As with a request: a panic of ours costs one connection.
+            // As with a request: a panic of ours costs one connection, which is not a forked child's.
+            Err(_) if fork::is_inert() => {}
             Err(_) => conn.abort(),
         }
     }
