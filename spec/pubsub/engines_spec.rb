@@ -82,8 +82,10 @@ RSpec.describe "engines", :real_time do
     after { value_of("Iodine::PubSub.default = nil; $engine && Iodine::PubSub.detach($engine); %w[z a* p told r x].each { |name| Iodine.unsubscribe(name) }; nil") }
 
     it "are told of the first and of the last subscription of a channel and of a pattern, with fresh Strings" do
+      value_of('$engine = Iodine::PubSub.attach(Recorder.new("first")); nil')
+      # Told of by another thread.
+      eventually { heard("first").any? }
       value_of(<<~'RUBY')
-        $engine = Iodine::PubSub.attach(Recorder.new("first"))
         Iodine::PubSub.detach($engine)
         $engine = Iodine::PubSub.attach(Class.new(Recorder) { def subscribe(c, m = nil) = super.tap { c << "!" } }.new("changes"))
         Iodine.subscribe("one") {}

@@ -220,9 +220,11 @@ RSpec.describe "Iodine.attach_fd" do
   end
 
   it "by threads of the application does not hang when the server ends meanwhile" do
+    # Without an end of what is attached, the server waits for as long as it may.
     server = start_script(<<~RUBY)
       require "iodine"
       Iodine.workers = Iodine.threads = 1
+      Iodine::DEFAULT_SETTINGS[:shutdown_timeout] = 1
       Iodine.on_state(:on_start) do
         3.times do
           Thread.new do

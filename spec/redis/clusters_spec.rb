@@ -98,6 +98,9 @@ RSpec.describe "publishing by way of Redis", :real_time do
     other = web_socket_of(1, "on(on_message: ->(c, code) { c.instance_eval(code); c.write('done') })", of: server)
     [socket, other].each { |client| expect(client.text("subscribe('s'); subscribe('p*', match: :redis)").read_message).to eq("done") }
     eventually { channels.call == %w[a s] && redis.call("PUBSUB", "NUMPAT") == 1 }
+    # One of the workers is enough for that. What comes behind tells that the root knows of both.
+    [socket, other].each { |client| expect(client.text("Iodine.publish('a', 'behind', Iodine::PubSub::CLUSTER)").read_message).to eq("done") }
+    server.wait_for_said("a behind in root", times: 2)
     socket.close
     redis.call("PUBLISH", "s", "still")
     expect(other.read_message).to eq("still")
