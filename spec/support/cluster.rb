@@ -22,14 +22,14 @@ module ClusterAsking
   # A kept connection to each worker: pid => client.
   def workers(count = 2, of: server)
     (@workers ||= {})[of] ||= begin
-      clients = {}
+      clients = Hash.new { |hash, pid| hash[pid] = [] }
+      # New connections go to whoever has fewest: none is closed before there is one of each.
       eventually(20, "#{count} workers did not answer") do
         client = RawClient.open(of.port)
-        pid = ask("[200, text, [Process.pid.to_s]]", client: client).body.to_i
-        clients[pid] ? client.close : clients[pid] = client
+        clients[ask("[200, text, [Process.pid.to_s]]", client: client).body.to_i] << client
         clients.size >= count
       end
-      clients
+      clients.transform_values { |first, *others| others.each(&:close) && first }
     end
   end
 
@@ -46,15 +46,18 @@ module ClusterAsking
   # A WebSocket that is kept by the worker with that place.
   def web_socket_of(place, code, of: server)
     wanted = workers(of: of).keys.fetch(place)
+    others = []
     eventually(20, "no connection came to #{wanted}") do
       socket = web_socket("#{code}.tap { |handler| handler.define_singleton_method(:where) { |c| c.write(Process.pid.to_s) }
         opened = handler.respond_to?(:on_open) && handler.method(:on_open)
         handler.define_singleton_method(:on_open) { |c| where(c); opened.call(c) if opened } }", port: of.port)
       next socket if socket.read_message.to_i == wanted
 
-      socket.close
+      others << socket
       nil
     end
+  ensure
+    others&.each(&:close)
   end
 
   # What was said that begins with that word, without it.

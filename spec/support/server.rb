@@ -42,12 +42,12 @@ class ServerProcess
 
   # What the script said by `say`, line by line.
   def said
-    log.scan(/^> (.*)$/).flatten
+    log.scan(/^> (.*)\n/).flatten
   end
 
   # Waits until the script has said that, and returns all that it said.
   def wait_for_said(line, times: 1, seconds: 20)
-    wait_for_log(/^> #{line.is_a?(Regexp) ? line : Regexp.escape(line)}$/, times: times, seconds: seconds)
+    wait_for_log(/^> #{line.is_a?(Regexp) ? line : Regexp.escape(line)}\n/, times: times, seconds: seconds)
     said
   end
 
