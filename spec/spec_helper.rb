@@ -15,7 +15,7 @@ require_relative "support/real_time"
 GC.auto_compact = true if ENV["IODINE_SPEC_AUTO_COMPACT"] == "1"
 
 # Waits for the block to be truthy and returns its value; fails at the deadline. There is no other way to wait here.
-def eventually(seconds = 10, what = "it did not happen")
+def eventually(seconds = 25, what = "it did not happen")
   limit = Process.clock_gettime(Process::CLOCK_MONOTONIC) + seconds
   until (value = yield)
     raise "#{what} within #{seconds} s" if Process.clock_gettime(Process::CLOCK_MONOTONIC) > limit

@@ -113,6 +113,9 @@ module Iodine
       @last_turn = 0
       @telling = false
 
+      # Changes that a thread tells before it goes on with what it was doing, and leaves the others to a task.
+      AT_ONCE = 256
+
       class << self
         attr_accessor :default
 
@@ -143,16 +146,18 @@ module Iodine
         end
 
         # Tells engines of what there is, and of what has changed: in order, by one thread at a time. Whoever comes meanwhile
-        # leaves it to that one, an engine that subscribes included.
+        # leaves it to that one, an engine that subscribes included. Where tasks run, nobody is kept from their own work for
+        # long by what others go on changing.
         def tell
-          until @telling || !Base.channel_changes?
+          until @telling || (count = Base.channel_changes).zero?
             @telling = true
             begin
-              tell_changes
+              tell_changes([count, AT_ONCE].min)
             ensure
               # Whoever came since the last look has left it to this thread: it looks again.
               @telling = false
             end
+            break if Base.channel_changes.positive? && Base.enqueue(GO_ON)
           end
         end
 
@@ -162,6 +167,8 @@ module Iodine
 
         # The server of this process ends: nobody hears anything any more.
         def leave
+          # The task that was to go on may not have run.
+          tell
           @left = true
           @attached.each do |engine|
             Base.channels.each { |name, pattern| call(engine, :unsubscribe, name, pattern || nil) }
@@ -183,8 +190,9 @@ module Iodine
           engine
         end
 
-        def tell_changes
-          while (name, pattern, heard, turn = Base.take_channel_change)
+        def tell_changes(count)
+          count.times do
+            name, pattern, heard, turn = Base.take_channel_change
             next take_turn(turn, heard) if name.nil?
 
             engines = turn ? [@turns[turn]&.first].compact : @attached
@@ -206,6 +214,9 @@ module Iodine
           Base.report(error)
         end
       end
+
+      GO_ON = -> { tell }
+      private_constant :GO_ON
     end
 
     # Called when channels have changed.

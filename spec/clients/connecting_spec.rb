@@ -255,7 +255,7 @@ RSpec.describe "Iodine.connect" do
       2.times { listener.accept }
       server.wait_for_said("d on_open")
       server.signal(:INT)
-      expect(server.wait(10).exitstatus).to eq(0)
+      expect(server.wait.exitstatus).to eq(0)
       expect(server.said.grep(/late|first/)).to include("late on_close", "first on_close")
       expect(server.said.grep(/late/)).to eq(["late on_close"])
     ensure

@@ -50,7 +50,7 @@ RSpec.describe "the balance between workers" do
     clients = Array.new(16) { RawClient.open(server.port) }
     clients.each { |client| client.write("GET / HTTP/1.1\r\nHost: x\r\n\r\n") }
     # One worker's only thread sleeps; the clients of the other one do not wait for it.
-    eventually(5) { clients.count { |client| client.socket.wait_readable(0) } >= 6 }
+    eventually(25) { clients.count { |client| client.socket.wait_readable(0) } >= 6 }
     server.signal(:KILL)
   end
 

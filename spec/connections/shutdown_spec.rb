@@ -19,7 +19,7 @@ RSpec.describe "connections of a server that ends", :real_time do
 
   # The server has ended by itself, well, and within so many seconds.
   def expect_end(seconds = 3)
-    expect(server.wait(15).exitstatus).to eq(0)
+    expect(server.wait.exitstatus).to eq(0)
     expect(Process.clock_gettime(Process::CLOCK_MONOTONIC) - @ended).to be < seconds
     expect(server.log).to include("start returned")
     expect(server.log).not_to match(/ERROR|FATAL|WARN/)

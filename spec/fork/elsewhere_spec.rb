@@ -111,7 +111,7 @@ RSpec.describe "processes of the application" do
     RawClient.open(server.port, &:get)
     server.wait_for_said("grandchild")
     server.signal(:TERM)
-    expect(server.wait(10).exitstatus).to eq(0)
+    expect(server.wait.exitstatus).to eq(0)
     expect { TCPSocket.new("127.0.0.1", server.port) }.to raise_error(Errno::ECONNREFUSED)
   end
 

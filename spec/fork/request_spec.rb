@@ -26,7 +26,7 @@ RSpec.describe "a process forked by the application" do
   end
 
   def expect_gone(pid)
-    eventually(10, "#{pid} did not end") { !alive?(pid) }
+    eventually(25, "#{pid} did not end") { !alive?(pid) }
   end
 
   # Some requests on this and on a new connection, each of which must get exactly one answer.

@@ -26,7 +26,7 @@ RSpec.describe "destinations of the request log" do
   end
 
   def wait_for_lines(pattern, name = "access.log", times: 1)
-    eventually(10, "#{name} had no #{pattern.inspect}: #{content(name)}") { content(name).scan(pattern).size >= times }
+    eventually(25, "#{name} had no #{pattern.inspect}: #{content(name)}") { content(name).scan(pattern).size >= times }
   end
 
   def get(server, path)
@@ -248,7 +248,7 @@ RSpec.describe "destinations of the request log" do
       # Messages have their own way.
       server.log_after(/WARNING: HTTP request from .* refused with 400/) { RawClient.converse(server.port, "BAD\r\n\r\n") }
       server.signal(:TERM)
-      expect(server.wait(10).exitstatus).to eq(0)
+      expect(server.wait.exitstatus).to eq(0)
     end
   end
 end

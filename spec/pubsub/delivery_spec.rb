@@ -83,7 +83,7 @@ RSpec.describe "delivery", :real_time do
     it "of many megabytes at once loses nothing while everybody listens" do
       in_worker(1, "$much = []; Iodine.subscribe('much') { |_, m| $much << m.to_i }; nil")
       in_worker(0, "200.times { |n| Iodine.publish('much', n.to_s + ' ' + 'x' * 1_000_000) }; nil")
-      eventually(10) { in_worker(1, "$much.size") == 200 }
+      eventually(25) { in_worker(1, "$much.size") == 200 }
       expect(in_worker(1, "$much")).to eq([*0..199])
       expect(server.log).not_to include("does not listen")
     end

@@ -214,7 +214,7 @@ RSpec.describe "Iodine.attach_fd" do
                     "on_shutdown: ->(_) { Iodine.attach_fd(theirs.fileno, Recorder.new('late', on_shutdown: ->(client) { client.write('bye') })) }))") do |server, _|
       server.wait_for_said("a on_open")
       server.signal(:INT)
-      expect(server.wait(8).exitstatus).to eq(0)
+      expect(server.wait.exitstatus).to eq(0)
       expect(server.said).to include("late on_open", "late on_shutdown", "late on_close")
     end
   end
@@ -240,7 +240,7 @@ RSpec.describe "Iodine.attach_fd" do
       Iodine.start
       say "done"
     RUBY
-    expect(server.wait(15).exitstatus).to eq(0)
+    expect(server.wait.exitstatus).to eq(0)
     expect(server.said).to eq(["done"])
   end
 end

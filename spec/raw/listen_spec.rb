@@ -133,7 +133,7 @@ RSpec.describe "raw listeners" do
     client = RawClient.open(server.port)
     server.wait_for_said("a on_open")
     server.signal(:INT)
-    expect(server.wait(8).exitstatus).to eq(0)
+    expect(server.wait.exitstatus).to eq(0)
     expect(server.said).to include("a on_close")
     client.close
   end

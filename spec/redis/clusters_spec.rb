@@ -282,13 +282,13 @@ RSpec.describe "publishing by way of Redis", :real_time do
     one = join(redis, workers: 2)
     run_in(one, "Iodine.publish('a', 'x')")
     one.signal(:TERM)
-    expect(one.wait(5).exitstatus).to eq(0)
+    expect(one.wait.exitstatus).to eq(0)
     redis.start
     two = join(redis)
     redis.signal(:STOP)
     run_in(two, "Iodine.publish('a', 'x')")
     two.signal(:TERM)
-    expect(two.wait(5).exitstatus).to eq(0)
+    expect(two.wait.exitstatus).to eq(0)
   end
 
   it "works again when a server is started anew in the same process" do

@@ -201,7 +201,7 @@ RSpec.describe "the log" do
       server, port = stalled
       RawClient.open(port) { |client| 3.times { client.get } }
       server.signal(:TERM)
-      expect(server.wait(8).exitstatus).to eq(0)
+      expect(server.wait.exitstatus).to eq(0)
     end
 
     it "a cluster still replaces its workers and ends" do
@@ -210,7 +210,7 @@ RSpec.describe "the log" do
       server.wait_for_said(/serving \d+/, times: 3)
       RawClient.open(port) { |client| expect(client.get.status).to eq(200) }
       server.signal(:TERM)
-      expect(server.wait(8).exitstatus).to eq(0)
+      expect(server.wait.exitstatus).to eq(0)
     end
   end
 end

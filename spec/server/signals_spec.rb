@@ -201,7 +201,7 @@ RSpec.describe "signals" do
       server = serve(hello, threads: 2)
       RawClient.open(server.port, &:get)
       server.signal(name)
-      expect(server.wait(5).termsig).to eq(Signal.list[name])
+      expect(server.wait.termsig).to eq(Signal.list[name])
     end
   end
 

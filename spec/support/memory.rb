@@ -38,7 +38,7 @@ module Memory
     yield(much)
     after = three_times { yield(much / 20) && server.rss }.min
     # The connections of the last moment may be on their way out.
-    eventually(10, "descriptors are left: #{descriptors(server)}, were #{opened}") { descriptors(server) <= opened }
+    eventually(25, "descriptors are left: #{descriptors(server)}, were #{opened}") { descriptors(server) <= opened }
     expect(Dir.children(@folder)).to be_empty
     expect(after).to be <= before + [before * 0.05, slack << 20].max, "#{before} bytes became #{after}"
   end

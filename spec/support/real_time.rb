@@ -69,7 +69,7 @@ module RealTime
 
   # Waits until the handlers have told so many things, and returns them.
   def told(count = 1)
-    eventually(10, "no #{count} things were told") { value_of("$told.size") >= count }
+    eventually(25, "no #{count} things were told") { value_of("$told.size") >= count }
     value_of("told")
   end
 

@@ -10,7 +10,7 @@ require_relative "talking"
 # One redis-server. It keeps nothing when it ends, and can be started again at the same place.
 class RedisServer
   PROGRAM = ENV["PATH"].split(":").map { |folder| File.join(folder, "redis-server") }.find { |file| File.executable?(file) }
-  DEADLINE = 10
+  DEADLINE = 25
 
   # An error that it answered.
   class Refused < StandardError; end

@@ -29,7 +29,7 @@ RSpec.describe "tasks" do
       sleep 0.5 # The time in which it is to do nothing.
       expect(cpu_of(server.pid) - before).to be < 0.1
       server.signal(:TERM)
-      expect(server.wait(10).exitstatus).to eq(0)
+      expect(server.wait.exitstatus).to eq(0)
       expect(server.said).to eq(["all"])
     end
   end
@@ -73,7 +73,7 @@ RSpec.describe "tasks" do
       Iodine.start
       $main.call
     RUBY
-    expect(server.wait(15)).to be_success
+    expect(server.wait).to be_success
     expect(server.said).to eq(["foreign run true", "foreign timer true", "nested true", "published true", "attached true", "stopped true"])
   end
 
@@ -146,7 +146,7 @@ RSpec.describe "tasks" do
       end
       Iodine.start
     RUBY
-    expect(server.wait(15)).to be_success
+    expect(server.wait).to be_success
     expect(server.said).to eq(["7 true", "goes on"])
   end
 

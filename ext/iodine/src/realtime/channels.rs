@@ -40,7 +40,7 @@ pub fn init(ruby: &Ruby) -> Result<(), Error> {
     base.define_singleton_method("watch_channels", function!(watch, 1))?;
     base.define_singleton_method("channels", function!(channels, 0))?;
     base.define_singleton_method("queue_channels", function!(queue, 1))?;
-    base.define_singleton_method("channel_changes?", function!(has_changes, 0))?;
+    base.define_singleton_method("channel_changes", function!(changes, 0))?;
     base.define_singleton_method("take_channel_change", function!(take_change, 0))
 }
 
@@ -142,9 +142,9 @@ fn channels(ruby: &Ruby) -> Result<RArray, Error> {
     Ok(list)
 }
 
-/// `channel_changes?`: whether `take_channel_change` has something.
-fn has_changes() -> bool {
-    !lock().changes.is_empty()
+/// `channel_changes`: how many `take_channel_change` has.
+fn changes() -> usize {
+    lock().changes.len()
 }
 
 /// What `take_channel_change` gives; see there.
