@@ -35,6 +35,7 @@ RSpec.configure do |config|
   config.extend SharedServer
   config.around { |example| Timeout.timeout(example.metadata.fetch(:timeout, 60)) { example.run } }
   config.after do |example|
+    Load.stop_all
     @servers&.each(&:stop)
     survived = @shared_server.nil? || @shared_server.alive?
     if example.exception || !survived

@@ -9,6 +9,17 @@ Failure = Struct.new(:client, :pid, :error)
 
 # Applications under load answer with the pid of their process.
 class Load
+  @running = []
+
+  class << self
+    attr_reader :running
+
+    # Ends the clients of an example that has failed, too: those of a server that is gone would fail ever on.
+    def stop_all
+      running.dup.each(&:stop)
+    end
+  end
+
   # @param kept clients that keep their connection as long as the server lets them
   # @param fresh clients that open a new one for each request
   def initialize(port, kept: 0, fresh: 0)
@@ -20,6 +31,7 @@ class Load
     @retried = 0
     @threads = Array.new(kept) { |number| Thread.new { run("kept #{number}", keep: true) } } +
                Array.new(fresh) { |number| Thread.new { run("fresh #{number}", keep: false) } }
+    Load.running << self
   end
 
   # For each client, how many answers it had from which process.
@@ -56,6 +68,7 @@ class Load
   def stop
     @going = false
     @threads.each { |thread| thread.join(15) || thread.kill }
+    Load.running.delete(self)
     self
   end
 
