@@ -111,7 +111,8 @@ module Iodine
       # Engines that are to be told of all there is, by number, and whether they are attached by that.
       @turns = {}
       @last_turn = 0
-      @telling = false
+      # Held by the thread that tells. Nobody waits for it.
+      @telling = Thread::Mutex.new
 
       # Changes that a thread tells before it goes on with what it was doing, and leaves the others to a task.
       AT_ONCE = 256
@@ -149,15 +150,18 @@ module Iodine
         # leaves it to that one, an engine that subscribes included. Where tasks run, nobody is kept from their own work for
         # long by what others go on changing.
         def tell
-          until @telling || (count = Base.channel_changes).zero?
-            @telling = true
+          until (count = Base.channel_changes).zero?
+            mine = false
             begin
+              mine = @telling.try_lock
+              return unless mine
+
               tell_changes([count, AT_ONCE].min)
             ensure
               # Whoever came since the last look has left it to this thread: it looks again.
-              @telling = false
+              @telling.unlock if mine
             end
-            break if Base.channel_changes.positive? && Base.enqueue(GO_ON)
+            return if Base.channel_changes.positive? && Base.enqueue(GO_ON)
           end
         end
 
