@@ -67,7 +67,8 @@ RSpec.describe "HTTP/1 connections" do
   end
 
   describe "persistence" do
-    serve_for_all('->(env) { [200, text, [env["PATH_INFO"]]] }', lint: true)
+    # With its length: Rack::Lint has no Array for a body, and one that takes a moment is streamed, to HTTP/1.0 up to the end.
+    serve_for_all('->(env) { [200, text.merge("content-length" => env["PATH_INFO"].bytesize.to_s), [env["PATH_INFO"]]] }', lint: true)
 
     it "serves many requests on one connection" do
       open_client do |client|
