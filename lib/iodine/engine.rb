@@ -100,8 +100,8 @@ module Iodine
   end
 
   module Base
-    # The engines of this process, and how they are told of channels. Engines are called with nothing locked, so they may do
-    # whatever they like, also subscribe.
+    # The engines of this process, and how they are told of channels. Engines are called with nothing locked that anybody
+    # waits for, so they may do whatever they like, also subscribe.
     # @api private
     module Engines
       @default = Iodine::PubSub::CLUSTER
@@ -149,14 +149,14 @@ module Iodine
         # Tells engines of what there is, and of what has changed: in order, by one thread at a time. Whoever comes meanwhile
         # leaves it to that one, an engine that subscribes included. Where tasks run, nobody is kept from their own work for
         # long by what others go on changing.
-        def tell
+        def tell(at_most = AT_ONCE)
           until (count = Base.channel_changes).zero?
             mine = false
             begin
               mine = @telling.try_lock
               return unless mine
 
-              tell_changes([count, AT_ONCE].min)
+              tell_changes([count, at_most].min)
             ensure
               # Whoever came since the last look has left it to this thread: it looks again.
               @telling.unlock if mine
@@ -171,8 +171,8 @@ module Iodine
 
         # The server of this process ends: nobody hears anything any more.
         def leave
-          # The task that was to go on may not have run.
-          tell
+          # The task that was to go on does not run any more.
+          tell(Float::INFINITY)
           @left = true
           @attached.each do |engine|
             Base.channels.each { |name, pattern| call(engine, :unsubscribe, name, pattern || nil) }

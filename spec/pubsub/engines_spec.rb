@@ -230,6 +230,34 @@ RSpec.describe "engines", :real_time do
     end
   end
 
+  it "are told of all there was when the server ends before they were" do
+    server = start_script(<<~RUBY)
+      require "iodine"
+      Iodine.workers = Iodine.threads = 1
+      Iodine::DEFAULT_SETTINGS[:shutdown_timeout] = 0.1
+      gate, told = Queue.new, []
+      engine = Class.new(Iodine::PubSub::Engine)
+      engine.define_method(:subscribe) { |channel, *| told << channel; channel == "gate" ? gate.pop : sleep(0.001) }
+      engine.define_method(:unsubscribe) { |channel, *| told.delete(channel) || say("unknown", channel) }
+      Iodine.on_state(:start_shutdown) { gate << 1 }
+      Iodine.on_state(:on_start) do
+        Thread.new do
+          sleep 0.01 until Iodine::Base.enqueue(-> {})
+          Iodine::PubSub.attach(engine.new)
+          teller = Thread.new { Iodine.subscribe("gate") {} }
+          Thread.pass until gate.num_waiting == 1
+          1500.times { |n| Iodine.subscribe("n" + n.to_s) {} }
+          say "asked"
+          Iodine.stop
+        end
+      end
+      Iodine.on_state(:on_finish) { say "left", told.size }
+      Iodine.start
+    RUBY
+    expect(server.wait.exitstatus).to eq(0)
+    expect(server.said).to eq(["asked", "left 0"])
+  end
+
   context "in a cluster" do
     let!(:server) { serve(Asking::APP, threads: 4, workers: 2, before: "#{ClusterAsking::SETUP}\n#{recorder}\nIodine::PubSub.attach($engine = Recorder.new('e'))\nIodine.subscribe('mine') {}") }
 
