@@ -13,6 +13,8 @@ require_relative "support/asking"
 require_relative "support/real_time"
 
 GC.auto_compact = true if ENV["IODINE_SPEC_AUTO_COMPACT"] == "1"
+# This process has read it (see ServerProcess::KEEPS_HEAP_PAGES); a script under -w would say that it did.
+ENV.delete("RUBY_GC_HEAP_FREE_SLOTS_MAX_RATIO")
 
 # Waits for the block to be truthy and returns its value; fails at the deadline. There is no other way to wait here.
 def eventually(seconds = 25, what = "it did not happen")
