@@ -209,7 +209,7 @@ module Iodine
             queue_timeout: positive(settings[:queue_timeout])&.to_f,
             max_queue: positive(settings[:max_queue]),
             body_memory: scaled(settings[:body_memory], KIB),
-            early_hints: settings[:early_hints] ? true : false
+            **Switches.of(settings, %i[early_hints])
           }
         end
 

@@ -17,8 +17,7 @@ module Iodine
         # @return [Hash] options of the extension, which knows addresses and networks
         # @raise [ArgumentError] for what can not be understood
         def options(settings)
-          switches = SWITCHES.to_h { |key| [key, switch(key, settings[key])] }
-          { trusted_proxies: list(settings[:trusted_proxies]), **switches }
+          { trusted_proxies: list(settings[:trusted_proxies]), **Switches.of(settings, SWITCHES) }
         end
 
         private
@@ -33,13 +32,6 @@ module Iodine
               raise ArgumentError, "trusted_proxies: #{entry.inspect} is neither :all nor a String with an address or a network"
             end
           end
-        end
-
-        # A "false" that came as text must not switch anything on.
-        def switch(key, given)
-          return given || false if [nil, true, false].include?(given)
-
-          raise ArgumentError, "#{key} must be true or false, not #{given.inspect}"
         end
       end
     end

@@ -18,11 +18,12 @@ module Iodine
         # @raise [TypeError, ArgumentError] for what can not be understood
         def options(settings)
           folder = folder_of(settings[:public])
+          switches = Switches.of(settings, %i[public_hidden public_symlinks])
           roots = roots_of(settings[:sendfile_roots])
           {
             files: folder && {
-              folder: folder, hidden: settings[:public_hidden] ? true : false,
-              links_out: settings[:public_symlinks] ? true : false, rules: rules_of(settings[:public_headers])
+              folder: folder, hidden: switches[:public_hidden], links_out: switches[:public_symlinks],
+              rules: rules_of(settings[:public_headers])
             },
             sendfile_roots: roots || (folder && [])
           }

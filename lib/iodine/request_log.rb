@@ -16,12 +16,11 @@ module Iodine
         # @return [Hash] options of the extension, which knows formats and opens files
         # @raise [ArgumentError] for what can not be understood
         def options(settings)
-          switches = SWITCHES.to_h { |key| [key, switch(key, settings[key])] }
           format = format_of(settings[:log_format])
           target = target_of(settings[:log_to])
           # Who names a format or a place wants a log, unless told otherwise.
           wanted = settings[:log].nil? ? format || target : settings[:log]
-          { log: wanted ? { format: format, **target.to_h } : nil, **switches }
+          { log: wanted ? { format: format, **target.to_h } : nil, **Switches.of(settings, SWITCHES) }
         end
 
         private
@@ -53,13 +52,6 @@ module Iodine
           return path if path.is_a?(String) && !path.include?("\0")
 
           raise ArgumentError, "log_to must be :stderr, :stdout or the path of a file, not #{place.inspect}"
-        end
-
-        # A "false" that came as text must not switch anything on.
-        def switch(key, given)
-          return given || false if [nil, true, false].include?(given)
-
-          raise ArgumentError, "#{key} must be true or false, not #{given.inspect}"
         end
       end
     end

@@ -67,6 +67,10 @@ RSpec.describe "a folder of static files" do
       .to match(/\AArgumentError public_headers: etag is for the server to say/)
     expect(refusal("public: 'x', public_headers: { '*' => { 'a b' => 'x' } }")).to match(/\AArgumentError invalid header name/)
     expect(refusal("public: 'x', public_headers: { '*' => %(a\\r\\nb: c) }")).to match(/\AArgumentError invalid header value/)
+    # It would switch on what must be asked for.
+    %w[public_hidden public_symlinks early_hints].each do |key|
+      expect(refusal("public: 'x', #{key}: 'false'")).to match(/\AArgumentError #{key} must be true or false, not "false"/)
+    end
   end
 
   it "is served by the command without an application" do
