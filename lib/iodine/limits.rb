@@ -21,6 +21,9 @@ module Iodine
         max_line: :kib, max_headers: :kib, max_header_count: :count, max_body: :mib, body_memory: :kib, max_msg: :kib,
         max_backlog: :mib, max_queue: :count, max_jobs: :count, max_clients: :count, reserved_descriptors: :count
       }.freeze
+      BYTES = { kib: 1024, mib: 1024 * 1024 }.freeze
+      # Whatever is above is as good as no limit, which is how it is meant: `max_body: Float::INFINITY`.
+      LARGEST = 2**48
       # Of the process, not of a listener: the largest that any `listen` asked for counts.
       OF_PROCESS = %i[max_clients max_jobs reserved_descriptors shutdown_timeout].freeze
       # iodine 0.7 had these, and ignored what it could not use. So does this version, but it says so.
@@ -64,12 +67,30 @@ module Iodine
         def of_process
           defaults = DEFAULT_SETTINGS.slice(*OF_PROCESS)
           check(defaults, OF_PROCESS)
-          OF_PROCESS.to_h { |key| [key, @asked[key] || positive(defaults[key])] }
+          OF_PROCESS.to_h { |key| [key, (@asked[key] || positive(defaults[key]))&.clamp(0, LARGEST)] }
         end
 
         # Nil for what asks for the usual value.
         def positive(value)
           value if value.is_a?(Numeric) && value.positive?
+        end
+
+        # @param settings [Hash] checked
+        # @return [Integer, nil] of a size in KiB or MiB; nil is as usual
+        def bytes(settings, key)
+          positive(settings[key])&.then { |size| (size * BYTES.fetch(ALL.fetch(key))).clamp(0, LARGEST).to_i }
+        end
+
+        # @param settings [Hash] checked
+        # @return [Float, nil] nil is as usual
+        def seconds(settings, key)
+          positive(settings[key])&.to_f
+        end
+
+        # @param settings [Hash] checked
+        # @return [Integer, nil] nil is as usual
+        def count(settings, key)
+          positive(settings[key])&.clamp(0, LARGEST)
         end
 
         private

@@ -97,10 +97,8 @@ module Iodine
                     timeout tls head_timeout body_timeout write_timeout linger_timeout max_queue queue_timeout
                     body_memory early_hints], *PublicFolder::SETTINGS, *Proxies::SETTINGS, *RequestLog::SETTINGS,
                 *RealTime::SETTINGS].freeze
-      MIB = 1024 * 1024
-      KIB = 1024
       # A negative `max_headers` lifts the limit, as far as a head can be addressed.
-      LARGEST_HEAD = 16 * MIB
+      LARGEST_HEAD = 16 * 1024 * 1024
       HTTP = %w[http ws].freeze
       SECURE = %w[https wss tls ssl].freeze
       RAW = %w[raw tcp unix telnet].freeze
@@ -197,39 +195,29 @@ module Iodine
         # What the extension wants to know: bytes and seconds. A 0 asks for the usual value.
         def limits(settings)
           {
-            line: scaled(settings[:max_line], KIB),
-            head: head_limit(settings[:max_headers]),
-            headers: positive(settings[:max_header_count]),
-            body: body_limit(settings[:max_body]),
-            keep_alive: positive(settings[:timeout])&.to_f,
-            head_timeout: positive(settings[:head_timeout])&.to_f,
-            body_timeout: positive(settings[:body_timeout])&.to_f,
-            write_timeout: positive(settings[:write_timeout])&.to_f,
-            linger_timeout: positive(settings[:linger_timeout])&.to_f,
-            queue_timeout: positive(settings[:queue_timeout])&.to_f,
-            max_queue: positive(settings[:max_queue]),
-            body_memory: scaled(settings[:body_memory], KIB),
+            line: Limits.bytes(settings, :max_line),
+            head: head_limit(settings),
+            headers: Limits.count(settings, :max_header_count),
+            body: body_limit(settings),
+            keep_alive: Limits.seconds(settings, :timeout),
+            head_timeout: Limits.seconds(settings, :head_timeout),
+            body_timeout: Limits.seconds(settings, :body_timeout),
+            write_timeout: Limits.seconds(settings, :write_timeout),
+            linger_timeout: Limits.seconds(settings, :linger_timeout),
+            queue_timeout: Limits.seconds(settings, :queue_timeout),
+            max_queue: Limits.count(settings, :max_queue),
+            body_memory: Limits.bytes(settings, :body_memory),
             **Switches.of(settings, %i[early_hints])
           }
         end
 
-        def head_limit(kib)
-          return LARGEST_HEAD if kib.is_a?(Integer) && kib.negative?
-
-          scaled(kib, KIB)&.clamp(1, LARGEST_HEAD)
+        def head_limit(settings)
+          settings[:max_headers]&.negative? ? LARGEST_HEAD : Limits.bytes(settings, :max_headers)&.clamp(1, LARGEST_HEAD)
         end
 
         # A negative limit refuses every body.
-        def body_limit(mib)
-          mib.is_a?(Integer) && mib.negative? ? 0 : scaled(mib, MIB)
-        end
-
-        def scaled(value, unit)
-          positive(value)&.*(unit)&.to_i
-        end
-
-        def positive(value)
-          Limits.positive(value)
+        def body_limit(settings)
+          settings[:max_body]&.negative? ? 0 : Limits.bytes(settings, :max_body)
         end
       end
     end

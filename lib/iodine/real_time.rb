@@ -9,8 +9,6 @@ module Iodine
     module RealTime
       # Keywords of `Iodine.listen`, all of which fall back to {Iodine::DEFAULT_SETTINGS}.
       SETTINGS = %i[ping max_msg max_backlog slow_clients deflate].freeze
-      KIB = 1024
-      MIB = 1024 * 1024
       # What may be said of compression, and what each may be.
       DEFLATE = { context_takeover: [true, false], window_bits: 8..15, level: 1..9, threshold: 0.. }.freeze
       # iodine 0.7 could not wait for longer than this for a ping; whoever asks for a century gets it.
@@ -23,8 +21,8 @@ module Iodine
         def options(settings)
           {
             ping: settings[:ping]&.clamp(0, LONGEST)&.to_f,
-            max_message: Limits.positive(settings[:max_msg])&.*(KIB)&.to_i,
-            max_backlog: Limits.positive(settings[:max_backlog])&.*(MIB)&.to_i,
+            max_message: Limits.bytes(settings, :max_msg),
+            max_backlog: Limits.bytes(settings, :max_backlog),
             drop_slow: drop?(settings[:slow_clients]),
             **deflate(settings[:deflate])
           }

@@ -116,6 +116,18 @@ RSpec.describe "limits" do
     expect(status_of(bytes, at: server)).to eq(200)
   end
 
+  it "are none for infinity, or for more than can be meant" do
+    ["Float::INFINITY", "10**30"].each do |much|
+      sizes = %w[max_body max_line body_memory max_msg max_backlog timeout body_timeout].map { |key| "#{key}: #{much}" }
+      server = serve(app, options: [*sizes, "max_header_count: 10**30", "max_queue: 10**30", "max_clients: 10**30"].join(", "))
+      expect(status_of(request(line: 20_000), at: server)).to eq(200)
+      RawClient.open(server.port) do |client|
+        client.write(post(2**40).sub("Host", "Expect: 100-continue\r\nHost"))
+        expect(client.read_response.status).to eq(100)
+      end
+    end
+  end
+
   it "fall back to the settings of the process" do
     server = serve(app, before: "Iodine::DEFAULT_SETTINGS.update(max_body: 1, max_line: 1)")
     expect(status_of(post(1_048_577), at: server)).to eq(413)
