@@ -5,6 +5,8 @@
 require "socket"
 
 $stdout.sync = true
+# Whatever runs the specs may ignore these, as nohup does, or a shell with what it puts into the background.
+%w[HUP QUIT].each { |name| trap(name, "DEFAULT") }
 GC.auto_compact = true if ENV["IODINE_SPEC_AUTO_COMPACT"] == "1"
 
 # Says something to the example, which finds it in ServerProcess#said. One write, also in traps and in forked children,
