@@ -14,7 +14,7 @@ module Iodine
       # Exit status for a command line that makes no sense.
       BAD_USAGE = 2
       VERBOSITY = (0..99)
-      UNIX_SOCKET = %r{\A\.?/}
+      UNIX_SOCKET = %r{/|\.sock\z}
 
       class << self
         # Applies the command line to the settings. Prints and exits for `-h` and `-version` (status 0), and

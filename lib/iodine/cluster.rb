@@ -46,7 +46,10 @@ module Iodine
         look_after until @server.stopping?
         shut_down
       ensure
-        Base.stop_master unless Server.child?
+        unless Server.child?
+          abandon_workers
+          Base.stop_master
+        end
       end
 
       # Replaces all workers, one by one. Safe in a trap.
@@ -173,9 +176,9 @@ module Iodine
           Base.log(3, "Child worker (#{worker.pid}) shutdown. Respawning worker.")
         else
           Base.log(2, "Child worker (#{worker.pid}) crashed. Respawning worker.")
-          State.fire(:on_child_crush)
+          @server.fire_at_the_end(:on_child_crush)
         end
-        now - worker.born < GROWN_UP && !status&.success? ? delay_spawning : @young_deaths = 0
+        now - worker.born < GROWN_UP ? delay_spawning : @young_deaths = 0
       end
 
       # --- restart ---
@@ -201,19 +204,38 @@ module Iodine
 
       def shut_down
         Base.log(4, "Server Detected exit signal.")
-        State.fire(:start_shutdown)
-        @workers.each { |worker| ask_to_stop(worker) }
+        @server.fire_at_the_end(:start_shutdown)
         deadline = now + @server.shutdown_timeout + GRACE
+        end_workers(deadline)
+        close_clients(deadline)
+        finish_engines
+        Engines.leave
+        @server.fire_at_the_end(:on_finish)
+      end
+
+      def end_workers(deadline)
+        @workers.each { |worker| ask_to_stop(worker) }
         until @workers.empty?
           reap
           reopen_logs
           signal_workers(:KILL) if now > deadline || @server.insisted?
           wait(REAP_EVERY) unless @workers.empty?
         end
-        close_clients(deadline)
-        finish_engines
-        Engines.leave
-        State.fire(:on_finish)
+      end
+
+      # The master is ended by an exception or by `Thread#kill`: nobody else would end its workers and wait for them.
+      def abandon_workers
+        return if @workers.empty?
+
+        @server.stop
+        end_workers(now + @server.shutdown_timeout + GRACE)
+      rescue StandardError => error
+        Base.report(error)
+        signal_workers(:KILL)
+        until @workers.empty?
+          reap
+          sleep(REAP_EVERY)
+        end
       end
 
       # The master's own clients go last: workers publish up to their last moment.

@@ -18,7 +18,8 @@ module Iodine
           load_config(settings.delete(:conf_))
           app = AppLoader.load(settings[:filename_], static: !settings[:public].nil?)
           Iodine.on_state(:on_start) { warm_up(app) } if settings[:warmup_]
-          Iodine::Rack.run(app, {})
+          listen(app)
+          Iodine.start
         rescue AppLoader::NotFound => error
           give_up(error.message)
         end
@@ -31,11 +32,20 @@ module Iodine
           require "rack"
           status = ::Rack::MockRequest.new(app).get("http://localhost/").status
           Base.log(3, "warm-up: GET / was answered with status #{status}.") if status >= 500
-        rescue StandardError, ScriptError => error
+        rescue SignalException
+          raise
+        rescue Exception => error # rubocop:disable Lint/RescueException -- an `exit` is an error in any request
           Base.log(2, "warm-up: GET / failed: #{error.class}: #{error.message}")
         end
 
         private
+
+        # Where it fails the settings are at fault, or the port is taken: our lines of code tell nothing about that.
+        def listen(app)
+          Iodine.listen(service: :http, handler: app)
+        rescue ArgumentError, TypeError, RuntimeError => error
+          give_up(error.message)
+        end
 
         # A path from the working directory, with or without its suffix; failing that, whatever `require` knows.
         def load_config(name)

@@ -11,6 +11,7 @@ module Iodine
       URL = %r{\A(?:(?<scheme>[a-z][a-z0-9+.-]*)://)?(?<authority>[^/?\#]*)(?<path>/[^?\#]*)?(?:\?(?<query>[^\#]*))?}i
       AUTHORITY = /\A(?:\[(?<ipv6>[^\]]+)\]|(?<host>[^:]*))(?::(?<port>[^:]*))?\z/
       USUAL_PORTS = { "http" => 80, "ws" => 80, "https" => 443, "wss" => 443 }.freeze
+      RELATIVE = %w[./ ../ ~/].freeze
 
       # @return [String, nil] the scheme of the URL, if there was one
       attr_reader :scheme
@@ -24,7 +25,7 @@ module Iodine
       attr_reader :mode
 
       def initialize(settings)
-        @mode = settings[:mode]
+        @mode = permissions(settings[:mode])
         settings[:url].is_a?(String) ? read_url(settings[:url]) : read_address(settings)
       end
 
@@ -34,7 +35,17 @@ module Iodine
 
       private
 
+      # A number, or its octal digits.
+      def permissions(given)
+        mode = given.is_a?(String) && given.match?(/\A0?[0-7]{3}\z/) ? given.to_i(8) : given
+        return mode if mode.nil? || (mode.is_a?(Integer) && (0..0o777).cover?(mode))
+
+        raise ArgumentError, "mode must be permissions, such as 0o660, not #{given.inspect}"
+      end
+
       def read_url(url)
+        return @path = url if url.start_with?(*RELATIVE)
+
         parts = URL.match(url)
         authority = AUTHORITY.match(parts[:authority])
         refuse("the URL #{url.inspect} can not be understood") if url.empty? || authority.nil?
@@ -68,7 +79,7 @@ module Iodine
       end
 
       def path?(address)
-        address.start_with?("/", "./", "../", "~/") || address.include?("/")
+        address.include?("/") || address.end_with?(".sock")
       end
 
       def default_port

@@ -27,6 +27,15 @@ module Iodine
       def follow_server
         Iodine.on_state(:pre_start) { write }
         Iodine.on_state(:on_finish) { remove }
+        # However this process ends.
+        at_exit { remove }
+        self
+      end
+
+      # For a file that somebody else writes and has every process remove that ends, a worker too, as rackup and Rails do: the
+      # master puts it back.
+      def outlast_workers
+        Iodine.on_state(:enter_master) { write unless File.exist?(path) }
         self
       end
 

@@ -13,12 +13,13 @@ module Iodine
       #
       # @param app [#call] the Rack application
       # @param options [Hash] `:Port` (Integer or String) and `:Host` (String), both falling back to
-      #   {Iodine::DEFAULT_SETTINGS}; other keys are ignored
+      #   {Iodine::DEFAULT_SETTINGS}; `:pid` (String), the pid file that the caller writes; other keys are ignored
       # @yieldparam server [Iodine::Rack] just before it starts
       # @return [true]
       # @raise [RuntimeError] when the address cannot be bound
       def run(app, options = {})
         Iodine.listen(service: :http, handler: app, port: options[:Port], address: options[:Host])
+        Base::PidFile.new(options[:pid]).outlast_workers if options[:pid]
         yield self if block_given?
         Iodine.start
         true

@@ -36,6 +36,7 @@ module Iodine
           raise "Iodine already running!" if current
           raise "a process that was forked from a running server can not start one" if Base.forked?
 
+          self.worker = false
           self.current = new
           begin
             current.run
@@ -50,12 +51,14 @@ module Iodine
       end
 
       def initialize
-        @signals = Signals.new
+        @signals = Signals.new { |error| end_with(error) }
         @stopping = false
         @exit_signals = 0
         @threads = []
         @failed = false
         @rotated = false
+        # What is raised at the very end.
+        @last = nil
       end
 
       def stopping?
@@ -80,6 +83,7 @@ module Iodine
         Banner.running(@workers, @thread_count)
         @workers == 1 ? run_alone : Cluster.new(self, @workers).run
         Base.log(4, "   ---  Shutdown Complete  ---") unless Server.child?
+        raise @last if @last
       ensure
         @signals.restore
         Listening.close unless Server.child?
@@ -89,13 +93,28 @@ module Iodine
       def run_worker(slot)
         @stopping = false
         @exit_signals = 0
-        @cluster = nil
+        @cluster = @last = nil
         Server.child = Server.worker = true
         Unsent.inherit
         State.fire(:after_fork)
         State.fire(:enter_child)
         serve(slot) { State.fire(:on_start) }
         Base.log(4, "(#{Process.pid}) cleanup complete.")
+        raise @last if @last
+      end
+
+      # An `exit` of the application at a time when the server has to end in its own way first: that comes now, the exit then.
+      # Safe in a trap.
+      def end_with(error)
+        @last ||= error
+        stop
+      end
+
+      # Runs the blocks of an event of the end.
+      def fire_at_the_end(event)
+        State.fire(event)
+      rescue SystemExit, SignalException => error
+        end_with(error)
       end
 
       # The master has become one.
@@ -216,7 +235,7 @@ module Iodine
 
       def lose_master
         Base.log(1, "(#{Process.pid}) Parent Process crash detected!")
-        State.fire(:on_parent_crush)
+        fire_at_the_end(:on_parent_crush)
         @stopping = true
       end
 
@@ -227,14 +246,14 @@ module Iodine
 
       def shut_down
         Base.log(4, "(#{Process.pid}) detected exit signal.") unless @failed
-        State.fire(:start_shutdown)
+        fire_at_the_end(:start_shutdown)
         limit = now + (@failed ? LAST_BREATH : shutdown_timeout)
         drain unless @failed
         finish_engines unless @failed
         Base.end_jobs
         end_threads([limit, now + LAST_WORDS].max)
         Engines.leave
-        State.fire(:on_finish)
+        fire_at_the_end(:on_finish)
         give_up if @failed
       end
 

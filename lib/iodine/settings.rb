@@ -65,11 +65,12 @@ module Iodine
       WORKERS = %w[WEB_CONCURRENCY WORKERS].freeze
       THREADS = %w[THREADS].freeze
       DEFAULT_PORT = "3000"
+      PORTS = (0..65_535)
 
       class << self
         # @param env [Hash, ENV]
         def apply(env = ENV)
-          DEFAULT_SETTINGS[:port] ||= said(env, "PORT") || DEFAULT_PORT
+          DEFAULT_SETTINGS[:port] ||= port(env) || DEFAULT_PORT
           DEFAULT_SETTINGS[:address] ||= nil
           count(env, THREADS) { |threads| Iodine.threads = threads }
           count(env, WORKERS) { |workers| Iodine.workers = workers }
@@ -79,6 +80,15 @@ module Iodine
         end
 
         private
+
+        # It stays a String.
+        def port(env)
+          return unless (text = said(env, "PORT"))
+          return text if PORTS.cover?(whole_number(text))
+
+          warn_about(env, "PORT", "is ignored: a number from #{PORTS.begin} to #{PORTS.end} is needed")
+          nil
+        end
 
         # Text that is no number counts as 0, which means "choose for me": deployments rely on that.
         def count(env, names)

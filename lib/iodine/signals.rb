@@ -10,8 +10,11 @@ module Iodine
     class Signals
       HANDLED = %w[INT TERM USR1].freeze
 
-      def initialize
+      # @yieldparam error [Exception] what a trap of the application has raised, such as the SystemExit of its `exit`: it
+      #   must not break into whatever the main thread is doing
+      def initialize(&on_raise)
         @previous = {}
+        @on_raise = on_raise
       end
 
       # Calls the block with the name of each signal that comes, then what was trapped before. Further calls add to what is
@@ -22,8 +25,7 @@ module Iodine
         (names - @previous.keys).each do |name|
           @previous[name] = Signal.trap(name) do |number|
             block.call(name)
-            previous = @previous[name]
-            previous.call(number) if previous.respond_to?(:call)
+            call_previous(name, number)
           end
         end
       end
@@ -32,6 +34,15 @@ module Iodine
       def restore
         @previous.each { |name, previous| Signal.trap(name, previous || "SYSTEM_DEFAULT") }
         @previous = {}
+      end
+
+      private
+
+      def call_previous(name, number)
+        previous = @previous[name]
+        previous.call(number) if previous.respond_to?(:call)
+      rescue Exception => error # rubocop:disable Lint/RescueException -- it is raised when the server has ended
+        @on_raise.call(error)
       end
     end
   end

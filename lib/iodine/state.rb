@@ -25,14 +25,21 @@ module Iodine
           block
         end
 
-        # Runs the blocks of an event. An exception is logged, and the other blocks still run.
+        # Runs the blocks of an event. An exception is logged, and the other blocks still run; they do behind an `exit`, too,
+        # which is raised at the end.
+        #
+        # @raise [SystemExit, SignalException]
         def fire(event)
           blocks = @blocks.fetch(event).dup
           blocks.reverse! if LAST_FIRST.include?(event)
+          ending = nil
           blocks.each do |block|
-            call(block)
+            ending = call(block) || ending
+            raise ending if ending && Base.forked?
+
             Base.end_forked_child
           end
+          raise ending if ending
         end
 
         # A server of one process uses its start-up blocks up; workers of a cluster are started again and again.
@@ -43,10 +50,15 @@ module Iodine
 
         private
 
+        # Returns what is to end the process.
         def call(block)
           block.call
-        rescue StandardError, ScriptError, NoMemoryError, SystemStackError => error
+          nil
+        rescue SystemExit, SignalException => error
+          error
+        rescue Exception => error # rubocop:disable Lint/RescueException -- whatever it is, the others have their turn
           Base.report(error)
+          nil
         end
       end
     end

@@ -48,15 +48,13 @@ module Iodine
           Base.want_idle if @idle.any?
         end
 
-        # Called by an app thread: each block runs once.
+        # Called by an app thread: each block runs once. One that kills its thread leaves the others for the next time.
         def run_idle_blocks
           blocks = @idle
           @idle = []
-          blocks.each do |block|
-            block.call
-          rescue StandardError, ScriptError => error
-            Base.report(error)
-          end
+          call_reporting(blocks.shift) until blocks.empty?
+        ensure
+          blocks.each { |block| when_idle(block) }
         end
 
         def milliseconds!(value, text)
@@ -67,6 +65,12 @@ module Iodine
         end
 
         private
+
+        def call_reporting(block)
+          block.call
+        rescue Exception => error # rubocop:disable Lint/RescueException -- as in any task
+          Base.report(error)
+        end
 
         def schedule(task)
           @waiting << task unless Base.public_send(*task)

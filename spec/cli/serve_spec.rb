@@ -146,7 +146,35 @@ RSpec.describe "serving from the command line" do
       Timeout.timeout(deadline) { Process.wait(@pid) }
       @pid = nil
       expect($?.exitstatus).to eq(1)
-      expect(log).to include("RuntimeError")
+      expect(log.lines.grep(/\Aiodine: Couldn't open listening socket\. \(127\.0\.0\.1:\d+: .*in use/).size).to eq(1)
+      expect(log).not_to include("listen.rb")
+    end
+  end
+
+  it "says in a line what a variable is wrong about" do
+    @pid = Process.spawn(unset.merge("IODINE_LOG_FORMAT" => "%{nothing}"), *command, "-p", port.to_s, %i[out err] => ["out.log", "a"])
+    Timeout.timeout(deadline) { Process.wait(@pid) }
+    @pid = nil
+    expect($?.exitstatus).to eq(1)
+    expect(log).to start_with("iodine: log_format: %{nothing} is no field").and have_attributes(lines: have_attributes(size: 1))
+  end
+
+  it "leaves no pid file behind, however it ends" do
+    File.write("config.ru", "Iodine.on_state(:on_start) { exit 3 }; run ->(_env) {}")
+    @pid = Process.spawn(unset, *command, "-p", port.to_s, "-w1", "-t1", "-pid", "x.pid", %i[out err] => ["out.log", "a"])
+    Timeout.timeout(deadline) { Process.wait(@pid) }
+    @pid = nil
+    expect($?.exitstatus).to eq(3)
+    expect(File.exist?("x.pid")).to be(false)
+  end
+
+  ["exit", "raise Exception, 'of any kind'"].each do |failure|
+    it "serves although the warm-up fails by #{failure}" do
+      File.write("config.ru", "failures = [1]; run ->(_env) { #{failure} if failures.pop; [200, {}, ['warm']] }")
+      serve("-p", port.to_s, "-w", "1", "-t", "1", "-warmup")
+      expect(get.body).to eq("warm")
+      expect(log).to include("ERROR: warm-up: GET / failed:")
+      expect(stop).to eq(0)
     end
   end
 
@@ -163,6 +191,16 @@ RSpec.describe "serving from the command line" do
           expect(get("/there").body).to eq("#{@pid} /there")
           expect(stop).to eq(0)
         end
+      end
+
+      it "keeps rackup's pid file when a worker leaves" do
+        serve("-s", "iodine", "-p", port.to_s, "-o", "127.0.0.1", "-P", "rackup.pid", env: { "THREADS" => "1", "WORKERS" => "2" }, with: rackup)
+        worker = get.body.to_i
+        Process.kill("TERM", worker)
+        Timeout.timeout(deadline) { sleep 0.02 until gone?(worker) && File.exist?("rackup.pid") }
+        expect(File.read("rackup.pid").to_i).to eq(@pid)
+        expect(stop).to eq(0)
+        expect(File.exist?("rackup.pid")).to be(false)
       end
     end
 

@@ -104,18 +104,20 @@ RSpec.describe "a cluster" do
       expect(client).to be_closed_by_server
     end
 
-    it "dies at its start, again and again, waits longer each time (F-54)" do
-      server = serve(pid_app, workers: 1, ready: false, before: <<~RUBY)
-        Iodine.workers = 2
-        Iodine.on_state(:on_start) { say "born"; exit!(1) }
-      RUBY
-      server.wait_for_said("born", times: 4)
-      births = server.said.size
-      sleep 1
-      # Without waiting there were more than sixty a second.
-      expect(server.said.size - births).to be <= 4
-      server.signal(:INT)
-      expect(server.wait.exitstatus).to eq(0)
+    ["exit!(1)", "exit", "Thread.current.kill"].each do |death|
+      it "dies at its start of #{death}, again and again, waits longer each time (F-54)" do
+        server = serve(pid_app, workers: 1, ready: false, before: <<~RUBY)
+          Iodine.workers = 2
+          Iodine.on_state(:on_start) { say "born"; #{death} }
+        RUBY
+        server.wait_for_said("born", times: 4)
+        births = server.said.size
+        sleep 1
+        # Without waiting there were more than sixty a second.
+        expect(server.said.size - births).to be <= 4
+        server.signal(:INT)
+        expect(server.wait.exitstatus).to eq(0)
+      end
     end
 
     it "dies at its start for a while, serves when that is over" do

@@ -215,7 +215,9 @@ RSpec.describe "Iodine.listen" do
       "http://:0/tmp/x.sock" => "/tmp/x.sock",
       "http:///tmp/x.sock" => "/tmp/x.sock",
       "unix:///tmp/x.sock" => "/tmp/x.sock",
-      "/tmp/x.sock" => "/tmp/x.sock"
+      "/tmp/x.sock" => "/tmp/x.sock",
+      "./x.sock" => "./x.sock",
+      "../x" => "../x"
     }.each do |url, expected|
       it("#{url.inspect} is #{expected.inspect}") { expect(place(url)).to eq(expected) }
     end
@@ -227,6 +229,10 @@ RSpec.describe "Iodine.listen" do
     it "gives a Unix socket its mode" do
       expect(Iodine::Base::Place.new(url: "http:///tmp/x.sock?mode=0660").mode).to eq(0o660)
       expect(Iodine::Base::Place.new(url: "http:///tmp/x.sock?mode=660", mode: 0o600).mode).to eq(0o600)
+      expect(Iodine::Base::Place.new(address: "x.sock", mode: "0640")).to have_attributes(path: "x.sock", mode: 0o640)
+      ["9", "x", -1, 0o1777, 1.5, true].each do |mode|
+        expect { Iodine::Base::Place.new(address: "x.sock", mode: mode) }.to raise_error(ArgumentError, /\Amode must be permissions/)
+      end
     end
 
     ["", "http://[::1", "http://x:y", "http://x:70000", "http://a:b:1"].each do |url|

@@ -90,7 +90,8 @@ RSpec.describe Iodine::Base::AppLoader do
 
   describe Iodine::Base::Launcher do
     before do
-      allow(Iodine::Rack).to receive(:run)
+      allow(Iodine).to receive(:listen)
+      allow(Iodine).to receive(:start)
       rackup("config.ru", "app")
     end
 
@@ -105,7 +106,8 @@ RSpec.describe Iodine::Base::AppLoader do
       described_class.run(settings)
       expect($launcher_spec).to eq(%i[config app])
       expect(settings).to be_empty
-      expect(Iodine::Rack).to have_received(:run).with(instance_of(Proc), {})
+      expect(Iodine).to have_received(:listen).with(service: :http, handler: instance_of(Proc)).ordered
+      expect(Iodine).to have_received(:start).ordered
     end
 
     it "finds configuration files without their suffix, in folders, and with any suffix" do

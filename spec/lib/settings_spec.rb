@@ -34,6 +34,7 @@ RSpec.describe "settings" do
     it "takes the port from PORT, as a String" do
       expect(value("Iodine::DEFAULT_SETTINGS[:port]", "PORT" => "4001")).to eq('"4001"')
       expect(value("Iodine::DEFAULT_SETTINGS[:port]", "PORT" => "")).to eq('"3000"')
+      %w[abc 65536 -1].each { |port| expect(value("Iodine::DEFAULT_SETTINGS[:port]", "PORT" => port)).to eq('"3000"') }
     end
   end
 

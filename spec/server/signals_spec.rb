@@ -159,6 +159,24 @@ RSpec.describe "signals" do
       expect(server.wait.exitstatus).to eq(0)
     end
 
+    [1, 2].each do |workers|
+      it "that exit do so when the server has ended, of #{workers} workers" do
+        server = serve("->(_env) { say 'in'; sleep 0.3; [200, {}, ['done']] }", workers: workers, threads: 2, before: <<~RUBY)
+          trap("TERM") { exit 7 }
+          Iodine.on_state(:on_finish) { say "on_finish" }
+        RUBY
+        RawClient.open(server.port) do |client|
+          client.write("GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+          server.wait_for_said("in")
+          server.signal(:TERM)
+          expect(client.read_response.body).to eq("done")
+        end
+        expect(server.wait.exitstatus).to eq(7)
+        expect(server.said.tally).to eq("in" => 1, "on_finish" => workers == 1 ? 1 : 3)
+        expect(server.log).not_to match(/start returned|crash/)
+      end
+    end
+
     it "are back when start returns (F-56)" do
       server = start_script(<<~RUBY)
         require "iodine"

@@ -126,6 +126,31 @@ RSpec.describe "starting and stopping" do
       .to eq(["hello"])
   end
 
+  {
+    "Thread#kill" => "starter = Thread.new { Iodine.start }; sleep 0.01 until children == 2; starter.kill; starter.join",
+    "Timeout" => "Timeout.timeout(1, RuntimeError) { Iodine.start } rescue nil"
+  }.each do |what, code|
+    it "has workers no more when #{what} has ended it" do
+      server = start_script(<<~RUBY)
+        require "iodine"
+        require "timeout"
+        Iodine.workers = 2
+        Iodine.threads = 1
+        Iodine.listen(service: :http, port: 0, address: "127.0.0.1") { |_env| [200, {}, []] }
+        def children = `ps -o stat= --ppid \#{Process.pid}`.lines.size - 1
+        #{code}
+        say "children", children
+        Iodine.workers = 1
+        Iodine.on_state(:pre_start) { say "worker", Iodine.worker? }
+        Iodine.run { Iodine.stop }
+        Iodine.start
+      RUBY
+      expect(server.wait.exitstatus).to eq(0)
+      expect(server.said).to eq(["children 0", "worker false"])
+      expect(server.log).not_to match(/crash|ERROR/)
+    end
+  end
+
   it "serves what is listened to while it runs" do
     server = serve(<<~RUBY)
       ->(_env) do

@@ -19,6 +19,29 @@ RSpec.describe "state events" do
   end
 
   describe "in a single process" do
+    %i[start_shutdown on_finish].each do |event|
+      it "end the process by an exit in #{event} when all blocks have run" do
+        server = serve("->(_env) { say 'in'; sleep 0.3; [200, {}, ['done']] }", threads: 2, before: <<~RUBY)
+          %i[start_shutdown on_finish].each { |event| Iodine.on_state(event) { say event } }
+          Iodine.on_state(#{event.inspect}) { exit 3 }
+        RUBY
+        RawClient.open(server.port) do |client|
+          client.write("GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+          server.wait_for_said("in")
+          server.signal(:INT)
+          expect(client.read_response.body).to eq("done")
+        end
+        expect(server.wait.exitstatus).to eq(3)
+        expect(server.said).to eq(%w[in start_shutdown on_finish])
+      end
+    end
+
+    it "run behind an exit in pre_start, which ends the process" do
+      server = serve(hello, ready: false, before: "Iodine.on_state(:pre_start) { exit 3 }\nIodine.on_state(:pre_start) { say 'other' }")
+      expect(server.wait.exitstatus).to eq(3)
+      expect(server.said).to eq(["other"])
+    end
+
     it "come in this order" do
       server = serve(hello, before: tell)
       server.signal(:INT)
@@ -46,7 +69,8 @@ RSpec.describe "state events" do
       server = serve(hello, before: <<~RUBY)
         def endless = endless
         raisers = { StandardError: -> { raise "oh" }, ScriptError: -> { raise NotImplementedError, "not yet" },
-                    SystemStackError: -> { endless }, UncaughtThrowError: -> { throw :away } }
+                    SystemStackError: -> { endless }, UncaughtThrowError: -> { throw :away },
+                    Exception: -> { raise Exception, "of any kind" } }
         raisers.each_value { |raiser| %i[pre_start on_start on_finish].each { |event| Iodine.on_state(event) { raiser.call } } }
         %i[pre_start on_start on_finish].each { |event| Iodine.on_state(event) { say event } }
       RUBY
@@ -55,7 +79,8 @@ RSpec.describe "state events" do
       expect(server.status.exitstatus).to eq(0)
       expect(server.said).to eq(%w[pre_start on_start on_finish])
       raised = server.log.scan(/^ERROR: Iodine caught an unprotected exception - (\w+): /).flatten.tally
-      expect(raised).to eq("RuntimeError" => 3, "NotImplementedError" => 3, "SystemStackError" => 3, "UncaughtThrowError" => 3)
+      expect(raised).to eq("RuntimeError" => 3, "NotImplementedError" => 3, "SystemStackError" => 3,
+                           "UncaughtThrowError" => 3, "Exception" => 3)
     end
   end
 
