@@ -23,7 +23,7 @@ module Iodine
     # Reads the environment, once, while iodine is being required.
     # @api private
     module Environment
-      # Variables holding whole numbers of at least 0 (a timeout may have a fraction), and the setting each of them fills.
+      # Variables holding numbers, and the setting of {Limits} that each of them fills.
       SETTINGS = {
         "IODINE_HEAD_TIMEOUT" => :head_timeout,
         "IODINE_BODY_TIMEOUT" => :body_timeout,
@@ -102,11 +102,13 @@ module Iodine
         def limit(env, name, key)
           return unless (text = said(env, name))
 
-          fractions = key.end_with?("timeout")
+          fractions = Limits::ALL.fetch(key) == :seconds
+          signed = Limits::SIGNED.include?(key)
           number = whole_number(text) || (Float(text, exception: false) if fractions)
-          return yield number if number && number >= 0
+          return yield number if number && (signed || number >= 0)
 
-          warn_about(env, name, "is ignored: a #{"whole " unless fractions}number of at least 0 is needed")
+          wanted = "#{"whole " unless fractions}number#{" of at least 0" unless signed}"
+          warn_about(env, name, "is ignored: a #{wanted} is needed")
         end
 
         def switch(env, name)

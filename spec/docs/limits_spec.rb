@@ -43,7 +43,7 @@ RSpec.describe "docs/limits.md" do
         expect("-#{option.name}").to eq(row[:flag])
         typed = Iodine::Base::CLI::Parser.parse([row[:flag], "7"]).values
         expect(typed).to eq(option.name => 7)
-        expect(option.fractions ? true : false).to eq(key.end_with?("timeout"))
+        expect(option.fractions ? true : false).to eq(row[:unit] == "seconds")
       end
 
       it "has this variable" do

@@ -122,9 +122,15 @@ RSpec.describe "settings" do
 
     it "takes fractions of seconds, and of nothing else" do
       expect(value("Iodine::DEFAULT_SETTINGS[:queue_timeout]", "IODINE_QUEUE_TIMEOUT" => "0.5")).to eq("0.5")
+      expect(value("Iodine::DEFAULT_SETTINGS[:ping]", "IODINE_PING" => "0.5")).to eq("0.5")
       out, err = fresh("Iodine::DEFAULT_SETTINGS[:max_queue]", "IODINE_MAX_QUEUE" => "0.5")
       expect(out).to eq("nil")
       expect(err).to include("IODINE_MAX_QUEUE=0.5 is ignored: a whole number of at least 0 is needed")
+    end
+
+    it "takes numbers below 0 where they mean something" do
+      expect(value("Iodine::DEFAULT_SETTINGS[:max_body]", "IODINE_MAX_BODY" => "-1")).to eq("-1")
+      expect(value("Iodine::DEFAULT_SETTINGS[:max_headers]", "IODINE_MAX_HEADERS" => "-1")).to eq("-1")
     end
 
     it "ignores timeouts that are none, and says so" do

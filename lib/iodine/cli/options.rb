@@ -135,7 +135,7 @@ module Iodine
           options: [
             number("max-msg", "maxms", setting: :max_msg, default: "256", environment: "IODINE_MAX_MSG",
                    note: "largest message, in KiB"),
-            number("ping", setting: :ping, default: "40", environment: "IODINE_PING",
+            number("ping", setting: :ping, fractions: true, default: "40", environment: "IODINE_PING",
                    note: "seconds of silence after which a ping is sent; 0 is never"),
             number("max-backlog", setting: :max_backlog, range: (0..), default: "64",
                    environment: "IODINE_MAX_BACKLOG", note: "MiB that may wait to be written to one connection"),
