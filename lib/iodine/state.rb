@@ -75,7 +75,9 @@ module Iodine
   # - `:start_shutdown`, `:on_finish`: in every process, when it begins to end, and when its connections are gone.
   # - `:on_child_crush`: in the root, when a worker has died. `:on_parent_crush`: in a worker, when the root has.
   #
-  # Blocks run in the order in which they were given; those of the last four events in reverse.
+  # Blocks run in the order in which they were given; those of the last four events in reverse. What one raises is logged,
+  # and the others still run. Behind an `exit` they do, too; the process then ends with that status: at once at a start, when
+  # the server has ended at its end.
   #
   # @param event [Symbol]
   # @return [Proc] the block
