@@ -71,6 +71,20 @@ RSpec.describe "files named by the application" do
       expect(sent(own, headers: "If-None-Match: \"own\"\r\n").status).to eq(304)
     end
 
+    it "its `connection: close` and its date count, as for any other answer" do
+      date = "Sun, 06 Nov 1994 08:49:37 GMT"
+      { "/a.txt" => [200, [date]], "/large.bin" => [200, [date]], "/nothing" => [404, [an_instance_of(String)]] }.each do |path, expected|
+        code = "[200, { 'Connection' => 'close', 'date' => '#{date}', 'x-sendfile' => F + '#{path}' }, []]"
+        RawClient.open(server.port) do |client|
+          response = ask(code, client: client)
+          expect([response.status, response.all("date"), response.all("connection")]).to match([*expected, ["close"]]), path
+          expect(client.closed_by_server?).to be(true), path
+        end
+      end
+      options = sent("{ 'Connection' => 'x-hop', 'x-hop' => '1', 'x-sendfile' => F + '/a.txt' }")
+      expect([options.all("connection"), options["x-hop"]]).to eq([["x-hop"], "1"])
+    end
+
     it "its status stays, and then nothing else is asked of the file" do
       response = ask("[404, { 'x-sendfile' => F + '/a.txt' }, []]", headers: "Range: bytes=0-1\r\nIf-None-Match: *\r\n")
       expect([response.status, response.body]).to eq([404, "0123456789"])

@@ -107,6 +107,7 @@ pub fn write(
         return Err(Fault::new(format!("{status} can not be the status of an answer")));
     }
     if let Some(named) = special.file {
+        let closing = closing || encoder.has_close();
         send_file::write(draft, request, closing, named);
         return Ok(Rest::Nothing);
     }

@@ -138,6 +138,11 @@ impl<'b> ResponseEncoder<'b> {
         self.head.chunked
     }
 
+    /// True if the application said `connection: close`.
+    pub fn has_close(&self) -> bool {
+        self.head.close
+    }
+
     /// The length the application declared, if it is one number.
     pub fn declared_length(&self) -> Option<u64> {
         self.head.declared_length()

@@ -54,7 +54,7 @@ impl Reactor {
             keep_alive: !client_ends && !draining,
             head: message.head.is_head(),
         };
-        let asking = Asking { request, facts, closing: draining, files: http.files.as_deref() };
+        let asking = Asking { request, facts, closing: draining, date: None, files: http.files.as_deref() };
         let reply = match found {
             Found::Resource(resource) => resource.reply(&asking),
             Found::Failed(status) => Some(refusal(http, facts, status, draining)),

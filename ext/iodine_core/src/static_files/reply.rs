@@ -1,6 +1,6 @@
 //! Answers made of files: whole or in parts, and those that say why there is none.
 
-use super::resource::{Content, Form, Opened, Resource, Wishes, lines_of};
+use super::resource::{Content, Form, Opened, Resource, Wishes, given_value, lines_of};
 use super::{Folder, OpenFile, StaticFiles, resource};
 use crate::clock::http_date;
 use crate::config::HttpConfig;
@@ -44,6 +44,8 @@ pub(crate) struct Asking<'a> {
     pub request: FileRequest<'a>,
     pub facts: RequestFacts,
     pub closing: bool,
+    /// The date that the application gave the answer, in place of the present.
+    pub date: Option<&'a [u8]>,
     /// Where pages for errors are.
     pub files: Option<&'a StaticFiles>,
 }
@@ -170,7 +172,10 @@ impl Form {
         let mut head = Vec::with_capacity(512 + self.lines.len() + in_memory);
         let mut encoder = ResponseEncoder::new(&mut head, asking.facts, status);
         write(&mut encoder, &self.lines);
-        let finished = encoder.finish(size, &http_date(), asking.closing);
+        let finished = match asking.date {
+            Some(date) => encoder.finish(size, date, asking.closing),
+            None => encoder.finish(size, &http_date(), asking.closing),
+        };
         let length = match size {
             BodySize::Known(length) if finished.send_body => length,
             _ => 0,
@@ -296,7 +301,8 @@ pub fn send_file(
     http: &HttpConfig,
 ) -> Reply {
     let files = http.files.as_deref();
-    let asking = Asking { request: FileRequest::new(head), facts, closing, files };
+    let date = given_value(named.given, b"date");
+    let asking = Asking { request: FileRequest::new(head), facts, closing, date, files };
     let wishes = Wishes { given: named.given, rule: None };
     // A tag of its own is one form's tag.
     let coded = !lines_of(named.given).any(|(name, _)| name == b"content-encoding" || name == b"etag");

@@ -122,7 +122,8 @@ impl Form {
     fn write_lines(&self, coding: Option<Coding>, varies: bool, wishes: &Wishes<'_>) -> Lines {
         let own = wishes.rule.map_or(&[][..], Rule::headers);
         let mut lines = Lines::default();
-        for (name, value) in lines_of(wishes.given) {
+        // The date is the encoder's to write.
+        for (name, value) in lines_of(wishes.given).filter(|(name, _)| *name != b"date") {
             let part = if name.starts_with(b"content-type") {
                 &mut lines.content_type
             } else if name.starts_with(b"content-") {
@@ -130,8 +131,8 @@ impl Form {
             } else {
                 &mut lines.always
             };
-            // What frames or dates the answer is for the encoder, which has noted it.
-            let _ = prepare_line(part, name, value);
+            // An encoder has written it, and nothing in it frames the answer.
+            [name, b": ", value, b"\r\n"].iter().for_each(|bytes| part.extend_from_slice(bytes));
         }
         let is_given = |name: &str| given_value(wishes.given, name.as_bytes()).is_some();
         let is_ruled = |name: &str| own.iter().any(|(candidate, _)| candidate == name);
@@ -267,7 +268,7 @@ pub(super) fn lines_of(lines: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     })
 }
 
-fn given_value<'l>(lines: &'l [u8], wanted: &[u8]) -> Option<&'l [u8]> {
+pub(super) fn given_value<'l>(lines: &'l [u8], wanted: &[u8]) -> Option<&'l [u8]> {
     lines_of(lines).find(|(name, _)| *name == wanted).map(|(_, value)| value)
 }
 
