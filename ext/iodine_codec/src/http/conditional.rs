@@ -58,12 +58,14 @@ impl<'h, M: Iterator<Item = &'h [u8]>, N: Iterator<Item = &'h [u8]>> Conditions<
 }
 
 /// Whether the range of a request with this `If-Range` is to be served (section 13.1.5): a tag must be the very one,
-/// and a date exactly that of the last change.
+/// and a date exactly that of the last change. While the tag is weak, another change may bear the same date, so that it
+/// tells nothing (section 8.8.2.2).
 pub fn if_range(value: &[u8], validators: Validators<'_>) -> bool {
     match value.first() {
         Some(b'"' | b'W') if value.contains(&b'"') => {
             validators.tag.is_some_and(|tag| compare(value, tag, Comparison::Strong))
         }
+        _ if validators.tag.is_some_and(|tag| tag.starts_with(b"W/")) => false,
         _ => validators.modified.is_some() && date(value) == validators.modified,
     }
 }
@@ -212,6 +214,7 @@ mod tests {
             ("\"a,b\", \"x\"", TAG),
             (BEFORE, TAG),
             (AFTER, TAG),
+            (THEN, "W/\"a,b\""),
             ("", TAG),
             ("*", TAG),
             ("Wednesday", TAG),
