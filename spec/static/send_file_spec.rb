@@ -85,6 +85,13 @@ RSpec.describe "files named by the application" do
       expect([options.all("connection"), options["x-hop"]]).to eq([["x-hop"], "1"])
     end
 
+    it "a 304 has what a 200 would have: Content-Location, for one (RFC 9110 section 15.4.5)" do
+      headers = "{ 'content-location' => '/a', 'Content-Language' => 'en', 'vary' => 'x-own', 'x-sendfile' => F + '/a.txt' }"
+      response = sent(headers, headers: "If-None-Match: *\r\n")
+      expect([response.status, response["content-location"], response["vary"], response["content-language"]])
+        .to eq([304, "/a", "x-own", nil])
+    end
+
     it "its status stays, and then nothing else is asked of the file" do
       response = ask("[404, { 'x-sendfile' => F + '/a.txt' }, []]", headers: "Range: bytes=0-1\r\nIf-None-Match: *\r\n")
       expect([response.status, response.body]).to eq([404, "0123456789"])

@@ -126,7 +126,7 @@ impl Form {
         for (name, value) in lines_of(wishes.given).filter(|(name, _)| *name != b"date") {
             let part = if name.starts_with(b"content-type") {
                 &mut lines.content_type
-            } else if name.starts_with(b"content-") {
+            } else if name.starts_with(b"content-") && name != b"content-location" {
                 &mut lines.with_content
             } else {
                 &mut lines.always
