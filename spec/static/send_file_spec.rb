@@ -150,6 +150,25 @@ RSpec.describe "files named by the application" do
     end
   end
 
+  it "are a 503 that says when to come again, while there are no descriptors" do
+    server = serve(Asking::APP, before: "#{helpers}Process.setrlimit(:NOFILE, 100, 100)",
+                                options: "public: #{folder.inspect}, reserved_descriptors: 1")
+    RawClient.open(server.port) do |client|
+      response = ask(<<~RUBY, client: client)
+        $kept = []
+        begin
+          loop { $kept << File.open(File::NULL) }
+        rescue Errno::EMFILE
+          [200, { 'x-sendfile' => F + '/a.txt' }, []]
+        end
+      RUBY
+      expect([response.status, response["retry-after"]]).to eq([503, "1"])
+      # A GET would be looked for among the files first.
+      again = ask("$kept.each(&:close); [200, { 'x-sendfile' => F + '/a.txt' }, []]", client: client, verb: "POST")
+      expect(again.status).to eq(200)
+    end
+  end
+
   describe "by X-Sendfile with roots" do
     serve_for_all(Asking::APP, before: helpers, options: "sendfile_roots: ['#{top}/private', '#{top}/nowhere']")
 

@@ -319,7 +319,10 @@ pub fn send_file(
     let resource = match loaded {
         Ok(Some(resource)) => resource,
         Ok(None) => return missing(),
-        Err(cause) => return error(&asking, super::report(&String::from_utf8_lossy(&path), cause), &[]),
+        Err(cause) => {
+            let status = super::report(&String::from_utf8_lossy(&path), cause);
+            return refusal(http, facts, status, closing);
+        }
     };
     let Some(form) = resource.choose(&asking) else { return missing() };
     match (named.status, asking.request.method()) {
