@@ -92,6 +92,17 @@ RSpec.describe "files named by the application" do
         .to eq([304, "/a", "x-own", nil])
     end
 
+    it "caches are told to keep nothing but a success that is everybody's (RFC 9111 sections 3 and 7.3)" do
+      keeps = ->(status, headers = "") { ask("[#{status}, { 'x-sendfile' => F + '/a.txt', #{headers} }, []]").all("cache-control") }
+      expect([200, 301, 404, 410, 500].to_h { |status| [status, keeps.(status)] })
+        .to eq(200 => ["max-age=3600"], 301 => [], 404 => [], 410 => [], 500 => [])
+      expect(keeps.(200, "'Set-Cookie' => 'session=1'")).to eq([])
+      expect(keeps.(200, "'Expires' => '0'")).to eq([])
+      expect(keeps.(404, "'Cache-Control' => 'max-age=5'")).to eq(["max-age=5"])
+      revalidated = sent("{ 'set-cookie' => 'a=1', 'x-sendfile' => F + '/a.txt' }", headers: "If-None-Match: *\r\n")
+      expect([revalidated.status, revalidated["cache-control"]]).to eq([304, nil])
+    end
+
     it "its status stays, and then nothing else is asked of the file" do
       response = ask("[404, { 'x-sendfile' => F + '/a.txt' }, []]", headers: "Range: bytes=0-1\r\nIf-None-Match: *\r\n")
       expect([response.status, response.body]).to eq([404, "0123456789"])

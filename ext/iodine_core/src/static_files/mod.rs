@@ -97,7 +97,8 @@ impl StaticFiles {
     }
 
     fn load(&self, root: &Fd, path: &[u8], now: Instant) -> Found {
-        let wishes = Wishes { rule: self.rules.iter().find(|rule| rule.fits(path)), ..Wishes::default() };
+        let rule = self.rules.iter().find(|rule| rule.fits(path));
+        let wishes = Wishes { given: &[], rule, may_be_kept: true };
         let loaded = Resource::load(&|path| self.folder.open(root, path), path, true, &wishes);
         match loaded {
             Ok(Some(resource)) => {

@@ -73,12 +73,14 @@ impl Lines {
 }
 
 /// What is to be said about a file beyond what it says itself.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Wishes<'w> {
     /// Headers that the application gave: lines of their own, which take the place of ours.
     pub given: &'w [u8],
     /// The rule that is for it.
     pub rule: Option<&'w Rule>,
+    /// Whether caches may be told to keep it, where neither says anything about that.
+    pub may_be_kept: bool,
 }
 
 impl Form {
@@ -141,7 +143,8 @@ impl Form {
                 put(part(&mut lines), name.as_bytes(), value);
             }
         };
-        add(|lines| &mut lines.always, "cache-control", CACHE_CONTROL.as_bytes());
+        let cache_control = if wishes.may_be_kept { CACHE_CONTROL } else { "" };
+        add(|lines| &mut lines.always, "cache-control", cache_control.as_bytes());
         add(|lines| &mut lines.always, "etag", &self.tag);
         let modified =
             self.modified.map(|seconds| httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(seconds)));
