@@ -11,6 +11,7 @@ use crate::listener::{Address, Listener};
 use crate::log::{self, Level};
 use crate::overload::RETRY_AFTER;
 use crate::realtime::Upgrade;
+use crate::static_files::StaticFiles;
 use crate::stream::{Moved, Stream};
 use crate::sys::{Fd, set_defer_accept};
 use iodine_codec::http::Version;
@@ -60,6 +61,11 @@ impl Door {
 
     pub(super) fn is_open(&self) -> bool {
         self.open
+    }
+
+    /// The files that are served to those who come in here.
+    pub(super) fn files(&self) -> Option<&StaticFiles> {
+        self.listener.service().http.files.as_deref()
     }
 }
 

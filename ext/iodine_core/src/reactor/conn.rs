@@ -326,7 +326,12 @@ impl Reactor {
                 conns.get(id.slot as usize).is_some_and(|conn| conn.id() == id && conn.checked_at == Some(at))
             }
             Due::Timer(id) => timers.contains_key(&id),
-            Due::Accept(_) | Due::Undefer(_) | Due::CloseDoor(_) | Due::DrainEnd | Due::GiveBack => true,
+            Due::Accept(_)
+            | Due::Undefer(_)
+            | Due::CloseDoor(_)
+            | Due::DrainEnd
+            | Due::GiveBack
+            | Due::CloseFiles => true,
         });
     }
 

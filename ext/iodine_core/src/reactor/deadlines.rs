@@ -23,6 +23,8 @@ pub(super) enum Due {
     DrainEnd,
     /// It may be quiet enough to give memory back.
     GiveBack,
+    /// Files may be open of which nobody asks any more.
+    CloseFiles,
 }
 
 #[derive(Debug, Default)]

@@ -1,11 +1,13 @@
 //! Requests that need no application: for files, and for what is not there where there is nothing but files.
 
 use super::Reactor;
+use super::accept::Door;
 use super::conn::Pause;
+use super::deadlines::Due;
 use super::http::Outcome;
 use crate::access_log::Answered;
 use crate::conn::{Closing, ConnId, Flushed};
-use crate::static_files::{Asking, Found, refusal};
+use crate::static_files::{Asking, Found, KEPT_OPEN, refusal};
 use iodine_codec::http::FileRequest;
 use iodine_codec::http1::RequestFacts;
 
@@ -23,7 +25,10 @@ impl Reactor {
     /// Answers the request that is complete on this connection, if it needs no application.
     pub(super) fn answer_at_once(&mut self, id: ConnId) -> AtOnce {
         let (now, draining) = (self.now, self.is_draining());
-        let Some(conn) = self.conn(id) else { return AtOnce::ForApp };
+        // Not all of the reactor is borrowed.
+        let Some(conn) = self.conns.get_mut(id.slot as usize).filter(|conn| conn.id() == id) else {
+            return AtOnce::ForApp;
+        };
         let http = &conn.shared().service().http;
         if http.files.is_none() && !http.files_only {
             return AtOnce::ForApp;
@@ -33,6 +38,10 @@ impl Reactor {
         let Some(message) = &conn.message else { return AtOnce::ForApp };
         let request = FileRequest::new(&message.head);
         let found = http.files.as_ref().map_or(Found::Nothing, |files| files.find(&request, now));
+        if !self.closing_files && found.keeps_open() {
+            self.closing_files = true;
+            self.deadlines.add(now + KEPT_OPEN, Due::CloseFiles);
+        }
         if matches!(found, Found::Nothing) && !http.files_only {
             return AtOnce::ForApp;
         }
@@ -82,6 +91,19 @@ impl Reactor {
         })
     }
 
+    /// Closes files that nobody asks for any more, and looks again as long as there are others.
+    pub(super) fn close_files(&mut self) {
+        let now = self.now;
+        let mut kept = false;
+        for files in self.doors.iter().filter_map(Door::files) {
+            kept |= files.close_unused(now);
+        }
+        self.closing_files = kept;
+        if kept {
+            self.deadlines.add(now + KEPT_OPEN, Due::CloseFiles);
+        }
+    }
+
     /// Writes what [`Reactor::answer_at_once`] has left: once for all that a client asked for in one go.
     pub(super) fn write_at_once(&mut self, id: ConnId) {
         let Some(conn) = self.conn(id) else { return };
@@ -93,5 +115,64 @@ impl Reactor {
             // Flushing has asked for the rest.
             Flushed::Blocked | Flushed::More | Flushed::Empty => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{HttpConfig, ReactorConfig, Service};
+    use crate::listener::{Address, BindSpec, Listener};
+    use crate::static_files::{StaticConfig, StaticFiles};
+    use std::io::{Read, Write};
+    use std::net::{SocketAddr, TcpStream};
+    use std::sync::Arc;
+    use std::time::{Duration, SystemTime};
+
+    /// A folder with a file that is too large for the memory.
+    fn folder() -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("large");
+        std::fs::write(&path, [0; 40_000]).unwrap();
+        let then = SystemTime::now() - Duration::from_secs(10);
+        std::fs::File::options().write(true).open(path).unwrap().set_modified(then).unwrap();
+        folder
+    }
+
+    fn fetch(reactor: &mut Reactor, address: SocketAddr) {
+        let mut client = TcpStream::connect(address).unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        client.write_all(b"GET /large HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").unwrap();
+        reactor.accept(0);
+        let mut status = [0; 12];
+        client.read_exact(&mut status).unwrap();
+        assert_eq!(&status, b"HTTP/1.1 200");
+    }
+
+    #[test]
+    fn files_of_which_nobody_asks_are_closed_and_then_nothing_is_due() {
+        let folder = folder();
+        let config =
+            StaticConfig { folder: folder.path().into(), hidden: false, links_out: false, rules: Vec::new() };
+        let files = Arc::new(StaticFiles::new(config));
+        let http = HttpConfig { files: Some(files.clone()), ..HttpConfig::default() };
+        let spec = BindSpec::Tcp { host: Some("127.0.0.1".into()), port: 0 };
+        let listener = Listener::bind(&spec, |port| Service::http(0, http, port)).unwrap().remove(0);
+        let Address::Tcp(address) = *listener.address() else { panic!("not TCP") };
+        let mut reactor = Reactor::new(ReactorConfig::default()).unwrap();
+        reactor.listen(Arc::new(listener)).unwrap();
+        assert_eq!(files.kept_open(), 0);
+
+        fetch(&mut reactor, address);
+        reactor.now += KEPT_OPEN / 2;
+        fetch(&mut reactor, address);
+        std::fs::remove_file(folder.path().join("large")).unwrap();
+        for (kept, closing) in [(1, true), (0, false), (0, false)] {
+            // The first time comes a minute after the first request.
+            reactor.now += if kept == 1 { KEPT_OPEN / 2 } else { KEPT_OPEN };
+            reactor.handle_deadlines();
+            assert_eq!((files.kept_open(), reactor.closing_files), (kept, closing));
+        }
+        assert_eq!(reactor.deadlines.next(), None);
     }
 }

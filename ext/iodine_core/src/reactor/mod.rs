@@ -137,6 +137,8 @@ pub struct Reactor {
     peak: usize,
     /// Whether a [`Due::GiveBack`] is under way.
     giving_back: bool,
+    /// Whether a [`Due::CloseFiles`] is under way: while files are kept open, and no longer.
+    closing_files: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -195,6 +197,7 @@ impl Reactor {
             request_ids: None,
             peak: 0,
             giving_back: false,
+            closing_files: false,
         })
     }
 
@@ -469,6 +472,7 @@ impl Reactor {
                 Due::CloseDoor(door) => self.close_door(door),
                 Due::DrainEnd => self.cut_off(),
                 Due::GiveBack => self.give_back(),
+                Due::CloseFiles => self.close_files(),
             }
         }
     }

@@ -5,7 +5,7 @@ use super::resource::Resource;
 use lru::LruCache;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Resources kept of either kind.
 const RESOURCES: usize = 4096;
@@ -13,6 +13,8 @@ const RESOURCES: usize = 4096;
 const MEMORY: usize = 32 * 1024 * 1024;
 /// Descriptors kept open. Those of files that are being sent are not counted once they are dropped from here.
 const DESCRIPTORS: usize = 256;
+/// How long a descriptor is kept of which nobody asks: if its file was deleted, the disk has it for as long.
+pub const KEPT_OPEN: Duration = Duration::from_secs(60);
 
 /// What one folder has in memory. What keeps descriptors is apart from what does not, so that neither kind costs the
 /// other its place.
@@ -31,12 +33,15 @@ struct Shelf {
 struct Entry {
     resource: Arc<Resource>,
     checked: Instant,
+    /// When it was last asked for.
+    used: Instant,
 }
 
 impl Cache {
     /// What is kept of `path`, and whether it has to be looked after before it is believed.
     pub fn find(&mut self, path: &[u8], now: Instant) -> Option<(Arc<Resource>, bool)> {
         let entry = self.entry(path)?;
+        entry.used = now;
         let stale = now.saturating_duration_since(entry.checked) >= BELIEVED;
         Some((entry.resource.clone(), stale))
     }
@@ -51,14 +56,25 @@ impl Cache {
     /// Keeps `resource`, and lets go of what was not asked for the longest.
     pub fn put(&mut self, path: &[u8], resource: Arc<Resource>, now: Instant) {
         self.forget(path);
-        let shelf = if resource.cost().1 > 0 { &mut self.open } else { &mut self.in_memory };
-        shelf.put(path, Entry { resource, checked: now });
+        let shelf = if resource.keeps_open() { &mut self.open } else { &mut self.in_memory };
+        shelf.put(path, Entry { resource, checked: now, used: now });
     }
 
     /// Lets go of what is kept of `path`.
     pub fn forget(&mut self, path: &[u8]) {
         self.in_memory.forget(path);
         self.open.forget(path);
+    }
+
+    /// Takes out what has descriptors and was not asked for lately: for the caller to drop, since the last one to close a
+    /// deleted file waits for the file system.
+    pub fn take_unused(&mut self, now: Instant) -> Vec<Arc<Resource>> {
+        std::iter::from_fn(|| self.open.take_unused(now)).collect()
+    }
+
+    /// Whether it keeps descriptors.
+    pub fn keeps_open(&self) -> bool {
+        !self.open.entries.is_empty()
     }
 
     fn entry(&mut self, path: &[u8]) -> Option<&mut Entry> {
@@ -87,6 +103,16 @@ impl Shelf {
             let Some((_, entry)) = self.entries.pop_lru() else { return };
             self.subtract(&entry);
         }
+    }
+
+    fn take_unused(&mut self, now: Instant) -> Option<Arc<Resource>> {
+        let (_, oldest) = self.entries.peek_lru()?;
+        if now.saturating_duration_since(oldest.used) < KEPT_OPEN {
+            return None;
+        }
+        let (_, entry) = self.entries.pop_lru()?;
+        self.subtract(&entry);
+        Some(entry.resource)
     }
 
     fn forget(&mut self, path: &[u8]) {

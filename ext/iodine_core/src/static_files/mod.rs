@@ -9,6 +9,7 @@ mod reply;
 mod resource;
 mod rules;
 
+pub(crate) use cache::KEPT_OPEN;
 pub use folder::{Folder, OpenFile};
 pub(crate) use reply::Asking;
 pub use reply::{Reply, Sendfile, refusal, send_file};
@@ -56,6 +57,13 @@ pub enum Found {
     Nothing,
     /// There is a file that can not be read: a status to answer with.
     Failed(u16),
+}
+
+impl Found {
+    /// Whether a descriptor may be kept of it.
+    pub(crate) fn keeps_open(&self) -> bool {
+        matches!(self, Found::Resource(resource) if resource.keeps_open())
+    }
 }
 
 impl StaticFiles {
@@ -123,10 +131,29 @@ impl StaticFiles {
 
     /// The content of the page for an error, if there is one in memory's reach.
     fn error_page(&self, status: u16) -> Option<Arc<Resource>> {
-        match self.find_path(format!("{status}.html").as_bytes(), Instant::now()) {
-            Found::Resource(page) if page.page().is_some() => Some(page),
-            _ => None,
+        let path = format!("{status}.html");
+        let Found::Resource(page) = self.find_path(path.as_bytes(), Instant::now()) else { return None };
+        if page.keeps_open() {
+            // It may be the application's thread that asks, and only the reactor sees to it that files are closed again.
+            self.lock().forget(path.as_bytes());
         }
+        page.page().is_some().then_some(page)
+    }
+
+    /// Closes files that nobody has asked for in [`KEPT_OPEN`]. Returns whether others are still open.
+    pub(crate) fn close_unused(&self, now: Instant) -> bool {
+        let mut cache = self.lock();
+        let unused = cache.take_unused(now);
+        let keeps_open = cache.keeps_open();
+        drop(cache);
+        drop(unused);
+        keeps_open
+    }
+
+    /// Descriptors kept.
+    #[cfg(test)]
+    pub(crate) fn kept_open(&self) -> usize {
+        self.lock().kept().2
     }
 
     fn lock(&self) -> MutexGuard<'_, Cache> {

@@ -216,6 +216,11 @@ impl Resource {
             && beside.all(|(name, facts)| name.is_none_or(|name| same(facts, &name)))
     }
 
+    /// Whether it keeps descriptors.
+    pub(super) fn keeps_open(&self) -> bool {
+        self.cost().1 > 0
+    }
+
     /// Memory and descriptors that it keeps.
     pub(super) fn cost(&self) -> (usize, usize) {
         let forms = self.plain.iter().chain(self.coded.iter().flatten());
