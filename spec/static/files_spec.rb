@@ -192,6 +192,24 @@ RSpec.describe "static files" do
     expect(get["/fifo.txt"]).to eq("app GET /fifo.txt")
   end
 
+  it "are none where a link leads out of the folder, whether or not it may be followed" do
+    own = "#{folder}-of-nobody"
+    { "locked/a.txt" => own, "a.txt" => "#{own}-private" }.each { |name, place| PublicFiles.put("#{place}/#{name}", "x") }
+    File.symlink("#{own}-private/a.txt", "#{own}/absolute.txt")
+    File.symlink("../#{File.basename(own)}-private", "#{own}/out")
+    File.symlink("out/a.txt", "#{own}/twice.txt")
+    File.symlink("#{own}/locked/a.txt", "#{own}/inside.txt")
+    File.chmod(0o755, File.dirname(own))
+    File.chmod(0, "#{own}/locked", "#{own}-private")
+    nobody = serve(app, options: "public: #{own.inspect}",
+                        before: "Process::UID.change_privilege(65_534) if Process.uid.zero?")
+    get = ->(path) { fetch(path, port: nobody.port) }
+    %w[/absolute.txt /out/a.txt /twice.txt].each { |path| expect(get[path].body).to eq("app GET #{path}") }
+    %w[/inside.txt /locked/a.txt].each { |path| expect(get[path].status).to eq(403), path }
+  ensure
+    File.chmod(0o755, "#{own}/locked", "#{own}-private")
+  end
+
   it "have headers by pattern, of which the first counts" do
     rules = '{ "/sub/**" => "no-store", "*.{html,css}" => { "Cache-Control" => "no-cache", "X-Frame-Options" => "DENY" }, ' \
             '"a.txt" => { "cache-control" => nil }, "**" => "max-age=1" }'

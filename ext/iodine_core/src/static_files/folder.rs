@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 /// How long what was found in the file system is believed.
 pub const BELIEVED: Duration = Duration::from_secs(1);
 
+/// Symbolic links that a path may lead through: as many as Linux follows.
+const LINKS: usize = 40;
 /// A file is opened for reading; a FIFO in its place must not keep us waiting, nor a terminal become ours.
 const FILE: OFlags = OFlags::RDONLY.union(OFlags::CLOEXEC).union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
 /// A folder is only a place to start from.
@@ -175,16 +177,40 @@ impl Folder {
     }
 
     fn open_resolved(&self, root: &Fd, path: &Path) -> Result<Option<OpenFile>> {
-        let resolved =
-            std::fs::canonicalize(path).and_then(|path| Ok((path, std::fs::canonicalize(&self.path)?)));
-        match resolved {
-            Ok((path, folder)) => match path.strip_prefix(&folder) {
+        let folder = match canonicalize(&self.path) {
+            Ok(folder) => folder,
+            Err(error) => return found(Err(error)),
+        };
+        match canonicalize(path) {
+            Ok(path) => match path.strip_prefix(&folder) {
                 Ok(inside) => found(walk(root.as_fd(), inside)),
                 Err(_) => Ok(None),
             },
-            Err(error) => found(Err(Errno::from_io_error(&error).unwrap_or(Errno::NOENT))),
+            // What is elsewhere is no file, whether or not it may be looked at.
+            Err(Errno::ACCESS) if !is_stopped_in(&folder, path) => Ok(None),
+            Err(error) => found(Err(error)),
         }
     }
+}
+
+fn canonicalize(path: &Path) -> Result<PathBuf> {
+    std::fs::canonicalize(path).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::NOENT))
+}
+
+/// Whether the way to `path`, which leads through a folder that may not be searched, has come to one that is in `folder`.
+fn is_stopped_in(folder: &Path, path: &Path) -> bool {
+    let mut path = path.to_owned();
+    for _ in 0..LINKS {
+        let reached = path.ancestors().find_map(|start| Some((start, canonicalize(start).ok()?)));
+        let Some((start, reached)) = reached else { return false };
+        let mut rest = path.strip_prefix(start).unwrap_or(Path::new("")).components();
+        let link = rest.next().and_then(|name| std::fs::read_link(reached.join(name)).ok());
+        match link {
+            Some(target) => path = reached.join(target).join(rest.as_path()),
+            None => return reached.starts_with(folder),
+        }
+    }
+    false
 }
 
 /// `XDEV` says that the path has to be resolved first.
