@@ -17,7 +17,7 @@ module Iodine
         # @return [Hash] options of the extension
         # @raise [TypeError, ArgumentError] for what can not be understood
         def options(settings)
-          folder = folder_of(settings[:public])
+          folder = folder_of(settings[:public], "public: must be the path of a folder")
           switches = Switches.of(settings, %i[public_hidden public_symlinks])
           roots = roots_of(settings[:sendfile_roots])
           {
@@ -31,19 +31,20 @@ module Iodine
 
         private
 
-        def folder_of(path)
+        def folder_of(path, expected)
           path = path.to_path if path.respond_to?(:to_path)
           case path
           when nil, false, "" then nil
           when String then File.expand_path(path)
-          else raise TypeError, "public: must be the path of a folder, not #{path.inspect}"
+          else raise TypeError, "#{expected}, not #{path.inspect}"
           end
         end
 
         # Folders, or their names in one String as in a PATH.
         def roots_of(roots)
           roots = roots.split(File::PATH_SEPARATOR) if roots.is_a?(String)
-          roots = Array(roots).filter_map { |root| folder_of(root) }
+          expected = "sendfile_roots: must be paths of folders"
+          roots = Array(roots).filter_map { |root| folder_of(root, expected) }
           roots unless roots.empty?
         end
 

@@ -61,6 +61,9 @@ RSpec.describe "a folder of static files" do
 
   it "is refused with a reason where it makes no sense" do
     expect(refusal("public: 5")).to match(/\ATypeError public: must be the path of a folder, not 5/)
+    ["5", "['x', 5]"].each do |roots|
+      expect(refusal("public: 'x', sendfile_roots: #{roots}")).to match(/\ATypeError sendfile_roots: must be paths of folders, not 5/)
+    end
     expect(refusal("public: 'x', public_headers: 'no'")).to match(/\ATypeError public_headers: must be a Hash/)
     expect(refusal("public: 'x', public_headers: { '*' => 5 }")).to match(/\ATypeError public_headers: "\*" needs a String/)
     expect(refusal("public: 'x', public_headers: { '*' => { 'ETag' => 'x' } }"))
