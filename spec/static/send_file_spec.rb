@@ -55,6 +55,13 @@ RSpec.describe "files named by the application" do
       expect(whole["etag"]).to eq(fetch("/a.txt")["etag"])
     end
 
+    it "which part it is the server says, unless that is not for it to choose" do
+      headers = "{ 'x-sendfile' => F + '/a.txt', 'Content-Range' => 'bytes 0-9/10' }"
+      ranges = { "" => [], "bytes=2-4" => ["bytes 2-4/10"], "bytes=0-1,5-6" => [], "bytes=99-" => ["bytes */10"] }
+      expect(ranges.to_h { |range, _| [range, sent(headers, headers: "Range: #{range}\r\n").all("content-range")] }).to eq(ranges)
+      expect(ask("[206, #{headers}, []]").all("content-range")).to eq(["bytes 0-9/10"])
+    end
+
     it "in an encoded form, unless the application has one of its own" do
       coded = sent("{ 'x-sendfile' => F + '/style.css' }", headers: "Accept-Encoding: gzip\r\n")
       expect([coded["content-encoding"], Zlib.gunzip(coded.body)]).to eq(%w[gzip plain])

@@ -106,7 +106,7 @@ impl StaticFiles {
 
     fn load(&self, root: &Fd, path: &[u8], now: Instant) -> Found {
         let rule = self.rules.iter().find(|rule| rule.fits(path));
-        let wishes = Wishes { given: &[], rule, may_be_kept: true };
+        let wishes = Wishes { given: &[], rule, status: 200 };
         let loaded = Resource::load(&|path| self.folder.open(root, path), path, true, &wishes);
         match loaded {
             Ok(Some(resource)) => {

@@ -303,12 +303,9 @@ pub fn send_file(
     let files = http.files.as_deref();
     let date = given_value(named.given, b"date");
     let asking = Asking { request: FileRequest::new(head), facts, closing, date, files };
-    let gives = |names: &[&[u8]]| lines_of(named.given).any(|(name, _)| names.contains(&name));
-    // An error, or what is meant for one client, is not for caches unless the application says so (RFC 9111 section 7.3).
-    let may_be_kept = named.status == 200 && !gives(&[b"set-cookie", b"expires"]);
-    let wishes = Wishes { given: named.given, rule: None, may_be_kept };
+    let wishes = Wishes { given: named.given, rule: None, status: named.status };
     // A tag of its own is one form's tag.
-    let coded = !gives(&[b"content-encoding", b"etag"]);
+    let coded = !lines_of(named.given).any(|(name, _)| name == b"content-encoding" || name == b"etag");
     let path = match named.is_request_path {
         true => file_path::decode(named.path, true).unwrap_or_default(),
         false => named.path.to_vec(),

@@ -79,8 +79,8 @@ pub struct Wishes<'w> {
     pub given: &'w [u8],
     /// The rule that is for it.
     pub rule: Option<&'w Rule>,
-    /// Whether caches may be told to keep it, where neither says anything about that.
-    pub may_be_kept: bool,
+    /// The status that the application gave.
+    pub status: u16,
 }
 
 impl Form {
@@ -124,8 +124,9 @@ impl Form {
     fn write_lines(&self, coding: Option<Coding>, varies: bool, wishes: &Wishes<'_>) -> Lines {
         let own = wishes.rule.map_or(&[][..], Rule::headers);
         let mut lines = Lines::default();
-        // The date is the encoder's to write.
-        for (name, value) in lines_of(wishes.given).filter(|(name, _)| *name != b"date") {
+        // The date is for the encoder. Which part of a 200 is sent is for us to say, of anything else for the application.
+        let is_ours = |name: &[u8]| name == b"date" || name == b"content-range" && wishes.status == 200;
+        for (name, value) in lines_of(wishes.given).filter(|(name, _)| !is_ours(name)) {
             let part = if name.starts_with(b"content-type") {
                 &mut lines.content_type
             } else if name.starts_with(b"content-") && name != b"content-location" {
@@ -143,7 +144,10 @@ impl Form {
                 put(part(&mut lines), name.as_bytes(), value);
             }
         };
-        let cache_control = if wishes.may_be_kept { CACHE_CONTROL } else { "" };
+        // An error, or what is meant for one client, is not for caches unless the application says so (RFC 9111 section
+        // 7.3).
+        let may_be_kept = wishes.status == 200 && !is_given("set-cookie") && !is_given("expires");
+        let cache_control = if may_be_kept { CACHE_CONTROL } else { "" };
         add(|lines| &mut lines.always, "cache-control", cache_control.as_bytes());
         add(|lines| &mut lines.always, "etag", &self.tag);
         let modified =
