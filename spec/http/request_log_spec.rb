@@ -91,6 +91,15 @@ RSpec.describe "the request log" do
     end
   end
 
+  it "has clients for whose connection there is no room" do
+    server = serve(app, options: "max_clients: 1, log_format: '%{client} %{method} %{status} %{bytes} %{duration_us}'")
+    RawClient.open(server.port) do |client|
+      client.get
+      2.times { RawClient.open(server.port) { |other| expect(other.read_response.status).to eq(503) } }
+      server.wait_for_log(/^127\.0\.0\.1 - 503 23 0$/, times: 2)
+    end
+  end
+
   it "does not depend on the verbosity" do
     server = serve(app, options: "log: true", before: "Iodine.on_state(:on_start) { Iodine.verbosity = 0 }")
     RawClient.open(server.port, &:get)

@@ -40,18 +40,43 @@ pub struct Answered<'a> {
 impl Answered<'_> {
     /// Writes its line, if its listener has a log.
     pub fn log(&self) {
-        if self.conn.service().http.log.is_none() {
-            return;
+        if self.conn.service().http.log.is_some() {
+            with_lines(|lines| lines.add(self));
         }
-        thread_local! {
-            static LINES: RefCell<Lines> = RefCell::default();
-        }
-        LINES.with_borrow_mut(|lines| {
-            lines.begin();
-            lines.add(self);
-            lines.end();
-        });
     }
+}
+
+/// An answer to a client whose connection was not taken in, so that there is no request.
+#[derive(Debug)]
+pub(crate) struct Refused<'a> {
+    /// The log of the listener that it came to.
+    pub log: &'a AccessLog,
+    /// Its address.
+    pub client: &'a str,
+    /// The status.
+    pub status: u16,
+    /// Bytes of the body.
+    pub bytes: u64,
+    /// When it was refused.
+    pub at: Instant,
+}
+
+impl Refused<'_> {
+    /// Writes its line.
+    pub fn log(&self) {
+        with_lines(|lines| lines.add_refused(self));
+    }
+}
+
+fn with_lines(add: impl FnOnce(&mut Lines)) {
+    thread_local! {
+        static LINES: RefCell<Lines> = RefCell::default();
+    }
+    LINES.with_borrow_mut(|lines| {
+        lines.begin();
+        add(lines);
+        lines.end();
+    });
 }
 
 /// Lines that are written in one go. Their memory stays for the next ones, and so do the texts of the last second.
@@ -83,29 +108,52 @@ impl Lines {
     pub fn add(&mut self, answered: &Answered<'_>) {
         let http = &answered.conn.service().http;
         let Some(AccessLog { format, destination }) = &http.log else { return };
-        if !self.destination.is(destination) || self.text.len() > LARGE {
-            self.end();
-            self.destination = destination.clone();
-        }
+        let micros_of_second = self.prepare(destination, answered.at);
         let (client, scheme) = asked_by(answered);
-        let (day, instant) = self.now;
-        let time = day.saturating_sub(instant.saturating_duration_since(answered.at));
-        let second = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
-        if self.dates.second != second {
-            self.dates = Dates::new(second);
-        }
         let entry = Entry {
             client: &client,
             head: answered.head,
             scheme,
             request_id: answered.head.filter(|_| http.request_id).and_then(request_id::of),
             dates: &self.dates,
-            micros_of_second: time.subsec_micros(),
+            micros_of_second,
             status: answered.status,
             bytes: answered.bytes,
             duration: answered.at.saturating_duration_since(answered.started),
         };
         format.write(&mut self.text, &entry);
+    }
+
+    fn add_refused(&mut self, refused: &Refused<'_>) {
+        let AccessLog { format, destination } = refused.log;
+        let micros_of_second = self.prepare(destination, refused.at);
+        let entry = Entry {
+            client: refused.client,
+            head: None,
+            scheme: Scheme::Http,
+            request_id: None,
+            dates: &self.dates,
+            micros_of_second,
+            status: refused.status,
+            bytes: refused.bytes,
+            duration: Duration::ZERO,
+        };
+        format.write(&mut self.text, &entry);
+    }
+
+    /// Makes ready for a line to `destination` and of this instant. Returns its microseconds behind the second of `dates`.
+    fn prepare(&mut self, destination: &Destination, at: Instant) -> u32 {
+        if !self.destination.is(destination) || self.text.len() > LARGE {
+            self.end();
+            self.destination = destination.clone();
+        }
+        let (day, instant) = self.now;
+        let time = day.saturating_sub(instant.saturating_duration_since(at));
+        let second = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+        if self.dates.second != second {
+            self.dates = Dates::new(second);
+        }
+        time.subsec_micros()
     }
 
     /// Hands over what was added, and keeps no file open beyond that.

@@ -4,18 +4,18 @@ use super::conn::LAST_CHANCE;
 use super::deadlines::Due;
 use super::rush::{DEFER_FOR, Rush};
 use super::{Phase, Reactor};
+use crate::access_log::Refused;
 use crate::config::Service;
 use crate::conn::Peer;
 use crate::episode::Episode;
 use crate::listener::{Address, Listener};
 use crate::log::{self, Level};
-use crate::overload::RETRY_AFTER;
 use crate::realtime::Upgrade;
-use crate::static_files::StaticFiles;
+use crate::static_files::{StaticFiles, plain_refusal};
 use crate::stream::{Moved, Stream};
 use crate::sys::{Fd, set_defer_accept};
 use iodine_codec::http::Version;
-use iodine_codec::http1::{RequestFacts, simple_response};
+use iodine_codec::http1::RequestFacts;
 use mio::unix::SourceFd;
 use rustix::io::Errno;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -144,15 +144,15 @@ impl Reactor {
         };
         let raw = fd.as_raw_fd();
         let stream = Stream::new(fd);
-        if self.conns.len() >= self.config.max_connections || self.lacks_descriptors(raw) {
-            self.refuse(&stream);
-            return true;
-        }
         let peer = match (listener.address(), address) {
             (Address::Unix(path), _) => Peer::Unix(path.clone()),
             (Address::Tcp(_), Some(address)) => Peer::Tcp(address),
             (Address::Tcp(_), None) => Peer::Tcp((Ipv4Addr::UNSPECIFIED, 0).into()),
         };
+        if self.conns.len() >= self.config.max_connections || self.lacks_descriptors(raw) {
+            self.refuse(&stream, &peer, listener.service());
+            return true;
+        }
         let silent = self.open(stream, peer, listener.service());
         self.note_arrival(index, silent);
         true
@@ -212,8 +212,9 @@ impl Reactor {
         raw as u64 + self.config.reserved_descriptors >= self.descriptor_limit
     }
 
-    /// 503 (RFC 9110 section 15.6.4), as far as the socket takes it at once (F-33).
-    fn refuse(&mut self, stream: &Stream) {
+    /// 503 (RFC 9110 section 15.6.4), as far as the socket takes it at once (F-33). There is no room for anything that
+    /// would take longer: no page is looked up, and nobody waits for what the client still sends.
+    fn refuse(&mut self, stream: &Stream, peer: &Peer, service: &Service) {
         if self.refusing.begins(self.now) {
             let count = self.conns.len();
             log::message(
@@ -229,9 +230,12 @@ impl Reactor {
             Moved::WouldBlock | Moved::Broken => false,
         };
         let facts = RequestFacts { version: Version::Http11, keep_alive: false, head };
-        let mut answer = Vec::new();
-        simple_response(&mut answer, facts, 503, &crate::clock::http_date(), true, &[RETRY_AFTER]);
-        stream.write(&answer);
+        let reply = plain_refusal(facts, 503, true);
+        if let Some(log) = service.http.log.as_ref().filter(|_| !service.raw) {
+            let (client, status, bytes) = (&peer.to_string(), reply.status, reply.length);
+            Refused { log, client, status, bytes, at: self.now }.log();
+        }
+        stream.write(&reply.head);
         stream.finish_writing();
         stream.read(&mut self.read_buffer);
     }

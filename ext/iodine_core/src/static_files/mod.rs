@@ -11,7 +11,7 @@ mod rules;
 
 pub(crate) use cache::KEPT_OPEN;
 pub use folder::{Folder, OpenFile};
-pub(crate) use reply::Asking;
+pub(crate) use reply::{Asking, plain_refusal};
 pub use reply::{Reply, Sendfile, refusal, send_file};
 pub use rules::{Rule, set_media_type};
 

@@ -240,8 +240,16 @@ fn error(asking: &Asking<'_>, status: u16, extra: &[(&str, &str)]) -> Reply {
 /// The answer to a request that goes wrong in the server's hands: the page of the folder for that status, or a line of
 /// text. Unlike in iodine 0.7, nothing about the request makes anything else of it, and no cache keeps it (F-36).
 pub fn refusal(http: &HttpConfig, facts: RequestFacts, status: u16, closing: bool) -> Reply {
-    let extra: &[_] = if status == 503 { &[RETRY_AFTER] } else { &[] };
-    refuse(http.files.as_deref(), facts, status, closing, extra)
+    refuse(http.files.as_deref(), facts, status, closing, extra_of(status))
+}
+
+/// The same without a look at the file system: a line of text.
+pub(crate) fn plain_refusal(facts: RequestFacts, status: u16, closing: bool) -> Reply {
+    refuse(None, facts, status, closing, extra_of(status))
+}
+
+fn extra_of(status: u16) -> &'static [(&'static str, &'static str)] {
+    if status == 503 { &[RETRY_AFTER] } else { &[] }
 }
 
 fn refuse(
