@@ -166,6 +166,58 @@ RSpec.describe "Iodine.connect" do
       listener.close
     end
 
+    describe "closes what a handler can not be made the handler of" do
+      # A handler that can be asked for its callbacks once, as it is by the call.
+      asked_twice = <<~RUBY
+        Class.new(Recorder) do
+          def respond_to?(name, *)
+            return super unless name == :on_close
+
+            @asked ? raise("asked again, " + @name) : @asked = true
+          end
+        end.new(name)
+      RUBY
+
+      # How often the log tells of it.
+      def told_of(name)
+        server.log.scan(/unprotected exception - RuntimeError: asked again, #{name}$/).size
+      end
+
+      it "WebSockets with 1011" do
+        listener = PeerServer.tcp
+        name = fresh_name
+        connect(asked_twice, "url: 'ws://127.0.0.1:#{listener.port}/'", name: name)
+        peer = WebSocketPeer.new(listener.accept).agree
+        frame = peer.read_frame
+        expect([frame.opcode, frame.close]).to eq([8, [1011, ""]])
+        peer.close
+        eventually { told_of(name) == 1 }
+        expect(told(name)).to eq([])
+      ensure
+        listener.close
+      end
+
+      it "and keeps apart what the server keeps for others" do
+        listener = PeerServer.tcp
+        name = fresh_name
+        connect(asked_twice, "url: 'tcp://127.0.0.1:#{listener.port}'", name: name)
+        peer = listener.accept
+        expect(peer.write("not heard").read_all).to eq("")
+        peer.close
+        eventually { told_of(name) == 1 }
+        blocks = <<~RUBY
+          GC.start
+          ran = Queue.new
+          8.times { |number| Iodine.run_after(20) { ran << number } }
+          Array.new(8) { ran.pop }.sort
+        RUBY
+        expect(value_of(blocks)).to eq([*0..7])
+        expect([told_of(name), told(name)]).to eq([1, []])
+      ensure
+        listener.close
+      end
+    end
+
     it "can be called by the callbacks of another client, and from any thread" do
       listener = PeerServer.tcp
       name = fresh_name

@@ -29,7 +29,8 @@ static DROPPED: SegQueue<Root> = SegQueue::new();
 /// a number, and a sweep would wait for it for ever.
 static SERVING: AtomicU32 = AtomicU32::new(0);
 
-const EMPTY: VALUE = rb_sys::Qnil as VALUE;
+/// What is in a place whose number nobody has. It is no value that anybody could keep.
+const EMPTY: VALUE = rb_sys::Qundef as VALUE;
 
 unsafe extern "C" fn mark(_: *mut c_void) {
     if SERVING.load(Relaxed) == process::id() {
@@ -38,7 +39,7 @@ unsafe extern "C" fn mark(_: *mut c_void) {
     // SAFETY: the collector runs with the GVL held, and no code here allocates in Ruby while it changes the table.
     let slots = unsafe { &*TABLE.0.get() };
     for value in &slots.values {
-        // SAFETY: a live value, or nil; marking pins it, so that compaction leaves it where we know it to be.
+        // SAFETY: a live value, or no object at all; marking pins it, so that compaction leaves it where we know it to be.
         unsafe { rb_sys::rb_gc_mark(*value) };
     }
 }
@@ -101,7 +102,7 @@ pub fn add(value: VALUE) -> Root {
 pub fn value(root: Root) -> VALUE {
     // SAFETY: the GVL is held.
     let slots = unsafe { &*TABLE.0.get() };
-    slots.values.get(root as usize).copied().unwrap_or(EMPTY)
+    slots.values.get(root as usize).copied().filter(|value| *value != EMPTY).unwrap_or(rb_sys::Qnil as VALUE)
 }
 
 /// Releases a number, on any thread.
@@ -122,8 +123,10 @@ fn sweep() {
     // SAFETY: the GVL is held (see `add`) and nothing below calls Ruby.
     let slots = unsafe { &mut *TABLE.0.get() };
     while let Some(root) = DROPPED.pop() {
-        if let Some(value) = slots.values.get_mut(root as usize) {
-            *value = EMPTY;
+        let Some(value) = slots.values.get_mut(root as usize) else { continue };
+        debug_assert_ne!(*value, EMPTY, "released twice");
+        // Free twice, it would be given to two at a time.
+        if std::mem::replace(value, EMPTY) != EMPTY {
             slots.free.push(root);
         }
     }

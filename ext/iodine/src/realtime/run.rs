@@ -24,16 +24,26 @@ const ROUNDS: usize = 8;
 pub fn run_events(ruby: &Ruby, conn: &ConnHandle) -> Option<Error> {
     for _ in 0..ROUNDS {
         let mut events = conn.take_events();
-        let mut object = object(ruby, conn);
+        let object = match object(ruby, conn) {
+            Ok(object) => object,
+            Err(error) if fork::is_inert() => {
+                std::mem::forget(events);
+                return Some(error);
+            }
+            Err(error) => {
+                end_without_object(conn);
+                if let Some(death) = report_error(error) {
+                    conn.put_back_events(events);
+                    return Some(death);
+                }
+                None
+            }
+        };
         while let Some(event) = events.pop_front() {
-            let ran = match (&object, event) {
-                (Ok(Some(object)), event) => run_event(conn, *object, event),
+            let ran = match object {
+                Some(object) => run_event(conn, object, event),
                 // There is nobody to tell.
-                (Ok(None), _) => Ok(()),
-                (Err(_), _) => match std::mem::replace(&mut object, Ok(None)) {
-                    Err(error) => Err(error),
-                    Ok(_) => Ok(()),
-                },
+                None => Ok(()),
             };
             if fork::is_inert() {
                 std::mem::forget(events);
@@ -61,20 +71,28 @@ fn object(ruby: &Ruby, conn: &ConnHandle) -> Result<Option<Obj<Connection>>, Err
             Ok(Obj::<Connection>::try_convert(value).ok())
         }
         Some(Handler::Given(root)) => {
-            let handler = roots::value(root);
-            let made = connection::adopt(ruby, conn, handler);
+            let object = connection::adopt(ruby, conn, roots::value(root))?;
+            // The object knows the handler from here on. Until then the number is the connection's to release.
             roots::release(root);
-            made.map(Some)
+            Ok(Some(object))
         }
-        Some(Handler::Asked) => match ask_for_handler(conn) {
-            Ok(Some(handler)) => connection::adopt(ruby, conn, handler).map(Some),
-            refused => {
-                conn.refuse();
-                refused.map(|_| None)
+        Some(Handler::Asked) => match ask_for_handler(conn)? {
+            Some(handler) => connection::adopt(ruby, conn, handler).map(Some),
+            None => {
+                conn.refuse(close_code::NORMAL);
+                Ok(None)
             }
         },
         Some(Handler::Refused) | None => Ok(None),
     }
+}
+
+/// What was to make the object of `conn` has raised: nobody hears its events, so it is closed.
+fn end_without_object(conn: &ConnHandle) {
+    if let Some(root) = conn.take_object() {
+        roots::release(root);
+    }
+    conn.refuse(close_code::INTERNAL_ERROR);
 }
 
 /// Asks the application of a raw listener for the handler of a new connection. Nil, true and false refuse it.

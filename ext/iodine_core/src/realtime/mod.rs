@@ -225,6 +225,8 @@ pub mod close_code {
     pub const NORMAL: u16 = 1000;
     /// The server is ending.
     pub const GOING_AWAY: u16 = 1001;
+    /// Something has failed here.
+    pub const INTERNAL_ERROR: u16 = 1011;
     /// The peer is too slow, or the server too busy.
     pub const TRY_AGAIN_LATER: u16 = 1013;
 }
@@ -351,14 +353,14 @@ impl Shared {
         }
     }
 
-    /// The application does not want this connection.
-    pub fn refuse(self: &ConnHandle) {
+    /// The application does not want this connection, or can not have it. `code` is what a WebSocket is closed with.
+    pub fn refuse(self: &ConnHandle, code: u16) {
         let mut io = self.lock();
         if let Some(realtime) = &mut io.realtime {
             realtime.handler = Handler::Refused;
             realtime.wants = Wants::default();
         }
-        io.begin_close(close_code::NORMAL, "");
+        io.begin_close(code, "");
         self.ask_to_write(io, Writer::Anyone);
     }
 
