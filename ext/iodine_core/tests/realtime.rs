@@ -219,6 +219,40 @@ fn who_does_not_read_is_closed_or_loses_messages() {
     }
 }
 
+#[test]
+fn who_pings_without_reading_is_read_no_further() {
+    const PINGS: usize = 200_000;
+    const PONG: usize = 127;
+    let mut server = server(RealtimeConfig::default());
+    let (mut client, conn) = switched(&mut server, upgrade(Protocol::WebSocket), b"");
+    assert_eq!(events(&conn), ["open"]);
+    client.take_little();
+    let mut frames = Vec::new();
+    (0..1000).for_each(|_| encode_ping(&mut frames, &[b'p'; PONG - 2], MASK));
+    let mut sender = client.sender();
+    let sending = std::thread::spawn(move || {
+        (0..PINGS / 1000).for_each(|_| sender.send(&frames));
+        sender.send(text("heard"));
+    });
+    wait_until("the first of many pongs", || (conn.pending_writes()? * PONG >= 256 * 1024).then_some(()));
+    // Another one is answered meanwhile, which tells that there was time enough.
+    let (mut other, quick) = switched(&mut server, upgrade(Protocol::WebSocket), b"");
+    assert_eq!(events(&quick), ["open"]);
+    for _ in 0..50 {
+        let mut ping = Vec::new();
+        encode_ping(&mut ping, b"?", MASK);
+        other.send(ping);
+        assert_eq!(other.exactly(3), b"\x8a\x01?");
+    }
+    let waiting = conn.pending_writes().unwrap() * PONG;
+    assert!(waiting <= 512 * 1024, "{waiting} bytes of pongs for one that does not read");
+    for _ in 0..PINGS {
+        assert_eq!(client.exactly(PONG)[..2], *b"\x8a\x7d");
+    }
+    sending.join().unwrap();
+    assert_eq!(next_events(&mut server, &conn), ["heard"]);
+}
+
 /// An application thread subscribes as fast as it can while the client leaves.
 #[test]
 fn no_subscription_outlives_its_connection() {

@@ -148,9 +148,11 @@ impl Reactor {
             Step::NeedMore | Step::Pong(_) => Heard::All,
             Step::Message { kind, data } => self.take_message(shared, kind, data),
             Step::Ping(payload) => {
-                shared.lock().push_control(Control::Pong(&payload));
+                let mut io = shared.lock();
+                io.push_control(Control::Pong(&payload));
                 *replied = true;
-                Heard::All
+                // As with messages: who asks without reading must not fill our memory with answers.
+                if io.has_room() { Heard::All } else { Heard::Paused(Pause::Events) }
             }
             Step::Close(said) => {
                 let said = said.as_ref().map(|said| (said.code, said.reason.as_str()));

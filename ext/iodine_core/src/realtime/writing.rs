@@ -103,8 +103,13 @@ impl Io {
 
     /// Something was written by the application or for it.
     fn note_write(&mut self) {
-        let end = self.outbox.taken() + self.outbox.pending();
+        let taken = self.outbox.taken();
+        let end = taken + self.outbox.pending();
         if let Some(realtime) = &mut self.realtime {
+            // The outbox of a peer that is always a little behind is never empty.
+            while realtime.ends.front().is_some_and(|end| *end <= taken) {
+                realtime.ends.pop_front();
+            }
             // A message that left no bytes, as an empty one of SSE, is no write.
             if realtime.last_end < end {
                 realtime.last_end = end;
@@ -319,5 +324,45 @@ impl Shared {
         let mut io = self.lock();
         io.begin_close(code, reason);
         self.ask_to_write(io, writer);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{HttpConfig, ReactorConfig, Service};
+    use crate::conn::{ConnId, Flushed, Peer};
+    use crate::reactor::Reactor;
+    use crate::realtime::Upgrade;
+    use crate::stream::Stream;
+    use crate::sys::Fd;
+    use std::io::Read;
+    use std::os::unix::net::UnixStream;
+    use std::sync::Arc;
+
+    #[test]
+    fn writes_that_have_left_are_forgotten_though_others_wait() {
+        const MESSAGE: usize = 8 * 1024;
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let reactor = Reactor::new(ReactorConfig::default()).unwrap();
+        let service = Arc::new(Service::http(0, HttpConfig::default(), None));
+        let (id, peer) = (ConnId { slot: 0, generation: 1 }, Peer::Unix(Arc::from("")));
+        let stream = Some(Stream::new(Fd::new(ours.into())));
+        let conn = Arc::new(Shared::new(id, peer, service, reactor.handle().clone(), stream));
+        conn.lock().become_realtime(&Upgrade::accepted());
+        let write = || conn.write(Kind::Binary, Payload::Copied(&[b'x'; MESSAGE]), Writer::Batch);
+        while conn.flush() == Flushed::Empty {
+            assert_eq!(write(), Written::Queued);
+        }
+        (0..64).for_each(|_| assert_eq!(write(), Written::Queued));
+        let mut buffer = [0; MESSAGE];
+        for _ in 0..1000 {
+            assert_eq!(write(), Written::Queued);
+            theirs.read_exact(&mut buffer).unwrap();
+            assert_ne!(conn.flush(), Flushed::Empty);
+        }
+        let kept = conn.lock().realtime.as_ref().unwrap().ends.len();
+        assert!(kept < 200, "{kept} ends of writes are kept");
     }
 }
