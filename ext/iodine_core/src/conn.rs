@@ -439,6 +439,11 @@ impl Io {
         self.client_ends = false;
     }
 
+    /// Whether it has left HTTP and the reactor has not taken notice yet, so that what comes in still looks like requests.
+    pub(crate) fn is_switching(&self) -> bool {
+        self.switch.is_some()
+    }
+
     /// Whether so much waits for the callbacks that no more should be read.
     pub(crate) fn is_crowded(&self) -> bool {
         self.realtime.as_ref().is_some_and(|realtime| realtime.is_full())

@@ -47,6 +47,10 @@ impl Reactor {
         }
         let mut io = shared.lock();
         let client_ends = !message.framing.keep_alive;
+        if io.is_switching() {
+            conn.message = None;
+            return AtOnce::Answered(Some(Outcome::Paused(Pause::Upgrade)));
+        }
         if io.closing != Closing::No {
             // An answer before it has told the client that this one will not be served (RFC 9112 section 9.6).
             io.closing = Closing::Linger;

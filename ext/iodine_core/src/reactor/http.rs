@@ -85,7 +85,7 @@ impl Reactor {
                 // What follows a request that closes is not decoded, but it must be read.
                 if !rest.is_empty() {
                     let mut io = conn.shared().lock();
-                    if io.closing != Closing::No || io.in_flight > 0 {
+                    if !io.is_switching() && (io.closing != Closing::No || io.in_flight > 0) {
                         io.closing = Closing::Linger;
                     }
                 }
@@ -172,6 +172,9 @@ impl Reactor {
         let job = RequestJob { conn: shared, head, body, facts, started, arrived: now, crowded };
         let job = Job::Request(Box::new(job));
         let mut io = conn.shared().lock();
+        if io.is_switching() {
+            return Some(Outcome::Paused(Pause::Upgrade));
+        }
         if io.closing != Closing::No {
             // An answer before it has told the client that this one will not be served (RFC 9112 section 9.6).
             io.closing = Closing::Linger;
@@ -229,6 +232,10 @@ impl Reactor {
             Pause::Events => u32::MAX,
         };
         let mut io = conn.shared().lock();
+        // The command that tells of it ends every pause.
+        if io.is_switching() {
+            return;
+        }
         // Answered in the meantime: nobody would tell us.
         let at_once = io.in_flight <= resume_at && io.has_room() && !io.is_crowded();
         io.resume_at = (!at_once).then_some(resume_at);
@@ -329,6 +336,10 @@ impl Reactor {
         let Some(conn) = self.conn(id) else { return };
         let shared = conn.shared().clone();
         let mut io = shared.lock();
+        if io.is_switching() {
+            conn.message = None;
+            return;
+        }
         if io.in_flight > 0 {
             // Its turn has not come: what is under way is answered, and then the connection closes.
             io.closing = Closing::Linger;
@@ -362,6 +373,87 @@ impl Reactor {
             Flushed::Closed => self.remove(id),
             // Flushing has asked for the rest: a watch on a blocked client, or the linger.
             Flushed::Blocked | Flushed::More | Flushed::Empty => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{HttpConfig, ReactorConfig, Service};
+    use crate::conn::Peer;
+    use crate::realtime::{Event, Handler, Protocol, Upgrade, Wants};
+    use crate::static_files::{StaticConfig, StaticFiles};
+    use crate::stream::Stream;
+    use crate::sys::Fd;
+    use iodine_codec::websocket::Role;
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    /// The application upgrades a request without an `Upgrade` header, behind which its client has sent more. The reactor
+    /// comes to that before the command that tells of the switch.
+    #[test]
+    fn what_comes_before_the_switch_is_known_is_no_request() {
+        const HEAD: &[u8] = b"HTTP/1.1 200 OK\r\n\r\n";
+        log::set_verbosity(0);
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("file"), "content").unwrap();
+        let config =
+            StaticConfig { folder: folder.path().into(), hidden: false, links_out: false, rules: Vec::new() };
+        let files = Some(Arc::new(StaticFiles::new(config)));
+        let http = HttpConfig { files, ..HttpConfig::default() };
+        let service = Arc::new(Service::http(0, http, None));
+        for behind in [
+            "GET / HTTP/1.1\r\nHost: h\r\n\r\n",
+            "GET /file HTTP/1.1\r\nHost: h\r\n\r\n",
+            "GET / HTTP/1.0\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n",
+            "no request\r\n\r\n",
+        ] {
+            let mut reactor = Reactor::new(ReactorConfig::default()).unwrap();
+            let (ours, mut theirs) = UnixStream::pair().unwrap();
+            ours.set_nonblocking(true).unwrap();
+            theirs.set_nonblocking(true).unwrap();
+            let (stream, peer) = (Stream::new(Fd::new(ours.into())), Peer::Unix(Arc::from("")));
+            let id = reactor.insert(stream, peer, service.clone(), None).unwrap();
+            theirs.write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+            reactor.handle_readable(id);
+            let Some(Job::Request(request)) = reactor.jobs.pop() else { panic!("no request") };
+            let conn = request.conn.clone();
+            let upgrade = Upgrade {
+                protocol: Protocol::Raw,
+                role: Role::Server,
+                handler: Handler::Object(7),
+                wants: Wants { messages: true, drained: false, timeouts: false },
+                timeout: Duration::ZERO,
+                deflate: None,
+            };
+            assert!(conn.upgrade(conn.begin().unwrap(), HEAD.to_vec(), upgrade));
+            drop(conn.take_events());
+            assert!(!conn.finish_events(Instant::now()));
+            theirs.write_all(behind.as_bytes()).unwrap();
+            reactor.handle_readable(id);
+            assert!(reactor.jobs.is_empty(), "a job for {behind:?}");
+            // Its time may be over just now, too.
+            reactor.refuse_request(id, 408, "the test says so");
+            reactor.handle_commands();
+            theirs.write_all(b"message").unwrap();
+            reactor.handle_readable(id);
+            let heard: Vec<u8> = conn
+                .take_events()
+                .into_iter()
+                .flat_map(|event| match event {
+                    Event::Message { data, .. } => data,
+                    other => panic!("{other:?} behind {behind:?}"),
+                })
+                .collect();
+            assert!(heard.ends_with(b"message"), "{} behind {behind:?}", heard.escape_ascii());
+            conn.flush();
+            let mut received = [0; 1024];
+            let count = theirs.read(&mut received).unwrap();
+            assert_eq!(received[..count].escape_ascii().to_string(), HEAD.escape_ascii().to_string());
         }
     }
 }
