@@ -120,6 +120,18 @@ RSpec.describe "a body with each" do
     end
   end
 
+  it "takes no answer before it along when it fails later" do
+    RawClient.open(server.port) do |client|
+      server.log_after(/RuntimeError: behind another/) do
+        client.write(request_for("[200, text, ['x' * 8_000_000]]") +
+                     request_for(body("y << 'one' * 20_000; raise 'behind another'")))
+      end
+      # Only now: until then the first answer waits to be read.
+      expect(client.read_response.body.bytesize).to eq(8_000_000)
+      expect { client.read_response }.to raise_error(EOFError)
+    end
+  end
+
   it "is refused when it yields what is no String" do
     server.log_after(/the body yielded a Integer, not a String/) { expect(ask(body("y << 1")).status).to eq(500) }
   end

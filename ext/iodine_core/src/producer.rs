@@ -13,6 +13,7 @@ use crate::outbox::Borrowed;
 pub use crossbeam_utils::sync::Parker;
 use crossbeam_utils::sync::Unparker;
 use iodine_codec::http1::{BodySize, OpenHead, chunk};
+use std::sync::MutexGuard;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
@@ -303,8 +304,7 @@ impl Producer {
             Wire::Chunked => io.outbox.extend(chunk::MAX_FRAME, chunk::end),
             Wire::Exact { left: 0 } | Wire::UntilClose => {}
             Wire::Exact { .. } => {
-                drop(io);
-                self.conn.abort();
+                self.break_off(io, false);
                 let complaint = Some(Complaint::TooShort);
                 return Some(Produced { length: producing.length, next: None, complaint });
             }
@@ -325,23 +325,34 @@ impl Producer {
         held
     }
 
-    /// The body can not be completed: breaks the connection off.
+    /// The body can not be completed: breaks the connection off, behind the answers before it.
     pub fn abort(&self) {
         if self.ended.swap(true, Relaxed) {
             return;
         }
         let mut io = self.conn.lock();
-        let ours = io.is_producing(self.number);
-        // Where the end of the connection is the end of the body, a plain end would make it look whole.
-        let whole = io.producing.as_ref().is_some_and(|it| matches!(it.wire, Wire::UntilClose));
-        if let (true, Some(stream)) = (ours && whole, &io.stream) {
-            stream.reset_on_close();
+        if io.is_producing(self.number) {
+            let whole = io.producing.take().is_some_and(|it| matches!(it.wire, Wire::UntilClose));
+            self.break_off(io, whole);
         }
-        io.producing = io.producing.take().filter(|_| !ours);
+    }
+
+    /// Ends the connection behind what there is of the answer. `looks_whole` says that nothing but the end of the connection
+    /// would be the end of the body.
+    fn break_off(&self, mut io: MutexGuard<'_, Io>, looks_whole: bool) {
+        if looks_whole {
+            // A reset is no end, and is all that a client would not take for it.
+            if let Some(stream) = &io.stream {
+                stream.reset_on_close();
+            }
+            drop(io);
+            return self.conn.abort();
+        }
+        // Chunks and lengths tell that there should be more. So nothing of the answers before it has to be lost.
+        io.conclude(true, Instant::now());
+        io.waiting.drain(..).for_each(|waiter| waiter.unpark());
         drop(io);
-        if ours {
-            self.conn.abort();
-        }
+        self.conn.handle().send(Command::Write(self.conn.clone()));
     }
 }
 
@@ -365,5 +376,43 @@ impl Shared {
     pub(crate) fn abandon(self: &ConnHandle, number: u64) {
         let lost = Producer { conn: self.clone(), number, ended: AtomicBool::new(false) };
         lost.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{HttpConfig, ReactorConfig, Service};
+    use crate::conn::{ConnId, Peer};
+    use crate::reactor::Reactor;
+    use crate::stream::Stream;
+    use crate::sys::Fd;
+    use iodine_codec::http::Version;
+    use iodine_codec::http1::{RequestFacts, ResponseEncoder};
+    use std::os::unix::net::UnixStream;
+    use std::sync::Arc;
+
+    /// Nobody writes here, so it waits for certain.
+    #[test]
+    fn a_producer_that_waits_hears_that_the_answer_was_given_up() {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let reactor = Reactor::new(ReactorConfig::default()).unwrap();
+        let service = Arc::new(Service::http(0, HttpConfig::default(), None));
+        let (id, peer) = (ConnId { slot: 0, generation: 1 }, Peer::Unix(Arc::from("")));
+        let stream = Some(Stream::new(Fd::new(ours.into())));
+        let conn = Arc::new(Shared::new(id, peer, service, reactor.handle().clone(), stream));
+        let facts = RequestFacts { version: Version::Http11, keep_alive: true, head: false };
+        let mut text = Vec::new();
+        let head = ResponseEncoder::new(&mut text, facts, 200).suspend();
+        let producer = conn.produce(conn.begin().unwrap(), text, head);
+        assert_eq!(producer.push(&vec![b'x'; HIGH as usize]), Room::Full);
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| producer.wait(&Parker::new()));
+            while conn.lock().waiting.is_empty() {
+                std::thread::yield_now();
+            }
+            producer.abort();
+            assert_eq!(waiting.join().unwrap(), Room::Gone);
+        });
     }
 }

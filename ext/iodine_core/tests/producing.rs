@@ -9,7 +9,7 @@ use iodine_core::producer::Parker;
 use iodine_core::{Complaint, Job, Producer, Request, Room};
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
-use support::{Client, PATIENCE, Server, Setup, answer, get, pattern, wait_until};
+use support::{Client, PATIENCE, Said, Server, Setup, answer, get, pattern, wait_until};
 
 /// A server whose jobs the test takes.
 fn silent_server() -> Server {
@@ -167,6 +167,64 @@ fn assert_ended(client: &mut Client, last: &[u8]) {
     let body = text.split_once("\r\n\r\n").map_or("", |(_, body)| body).as_bytes();
     assert!(last.starts_with(body), "{text}");
     assert!(!text.contains("\r\n0\r\n"), "{text}");
+}
+
+/// Answers a first request with many bytes, while the client reads nothing; the second one fails.
+fn fail_behind_a_large_answer(
+    server: &mut Server,
+    declared: &[(&str, &str)],
+    fail: impl FnOnce(Producer),
+) -> Client {
+    let (client, first) = asked(server, &(get("/large") + &get("/fails") + &get("/never")));
+    client.take_little();
+    first.conn.begin().unwrap();
+    let Some(second) = answer(&first, Said::Bytes(large())) else { panic!("no second request") };
+    first.conn.flush();
+    let producer = produce(&second, declared);
+    producer.push(b"abc");
+    producer.begin();
+    fail(producer);
+    client
+}
+
+fn large() -> Vec<u8> {
+    pattern().repeat(128)
+}
+
+#[test]
+fn the_answers_before_one_that_fails_are_not_lost() {
+    let mut server = silent_server();
+    let too_short = |producer: Producer| {
+        let produced = producer.finish(Instant::now()).unwrap();
+        assert_eq!(produced.complaint, Some(Complaint::TooShort));
+    };
+    let aborted = |producer: Producer| producer.abort();
+    type Case = (&'static [(&'static str, &'static str)], fn(Producer), &'static [u8]);
+    let cases: [Case; 4] = [
+        (&[], aborted, b"3\r\nabc\r\n"),
+        (&[], drop, b"3\r\nabc\r\n"),
+        (&[("content-length", "6")], aborted, b"abc"),
+        (&[("content-length", "6")], too_short, b"abc"),
+    ];
+    for (declared, fail, last) in cases {
+        let mut client = fail_behind_a_large_answer(&mut server, declared, fail);
+        assert!(client.answer().body == large());
+        let rest = client.read_until_cut();
+        assert!(rest.starts_with(b"HTTP/1.1 200 OK\r\n"), "{}", rest.escape_ascii());
+        assert!(rest.ends_with(&[b"\r\n\r\n", last].concat()), "{}", rest.escape_ascii());
+    }
+}
+
+#[test]
+fn an_answer_that_fails_does_not_wait_for_a_client_that_does_not_read() {
+    let setup = Setup::new().threads(0).http(|http| http.write_timeout = Duration::from_millis(100));
+    let mut server = setup.serve(|_| "");
+    let mut conn = None;
+    let _client = fail_behind_a_large_answer(&mut server, &[], |producer| {
+        conn = Some(producer.conn().clone());
+        producer.abort();
+    });
+    wait_until("the end of it", || (!conn.as_ref()?.is_open()).then_some(()));
 }
 
 #[test]
