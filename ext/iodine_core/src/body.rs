@@ -42,10 +42,15 @@ pub struct BodySink {
     stored: Body,
     /// Bytes that may stay in memory.
     memory: usize,
+    /// The last bytes of a body in a file, which counts them already: a chunk may be a single byte, and not each is worth a
+    /// system call. Less than [`WRITE`].
+    unwritten: Vec<u8>,
 }
 
 /// Memory set aside for a body before any of it is there.
 const FIRST_CAPACITY: u64 = 64 * 1024;
+/// Bytes that are worth a write to the file.
+const WRITE: usize = 16 * 1024;
 
 impl BodySink {
     /// A sink for a body of `expected` bytes (0 when unknown), of which up to `memory` stay in memory.
@@ -55,7 +60,7 @@ impl BodySink {
             // Not all at once: the length is only a promise of the client.
             n => Body::Memory(Vec::with_capacity(n.min(FIRST_CAPACITY).min(memory as u64) as usize)),
         };
-        BodySink { stored, memory }
+        BodySink { stored, memory, unwritten: Vec::new() }
     }
 
     /// Bytes received so far.
@@ -72,7 +77,15 @@ impl BodySink {
             Body::Empty if piece.len() <= self.memory => self.stored = Body::Memory(piece.to_vec()),
             Body::Memory(bytes) if bytes.len() + piece.len() <= self.memory => bytes.extend_from_slice(piece),
             Body::File { file, len } => {
-                file.write_all(piece)?;
+                if self.unwritten.len() + piece.len() >= WRITE {
+                    file.write_all(&self.unwritten)?;
+                    self.unwritten.clear();
+                }
+                if piece.len() >= WRITE {
+                    file.write_all(piece)?;
+                } else {
+                    self.unwritten.extend_from_slice(piece);
+                }
                 *len += piece.len() as u64;
             }
             _ => self.spill(piece)?,
@@ -98,6 +111,7 @@ impl BodySink {
         match self.stored {
             Body::Memory(bytes) if bytes.is_empty() => Ok(Body::Empty),
             Body::File { mut file, len } => {
+                file.write_all(&self.unwritten)?;
                 file.seek(SeekFrom::Start(0))?;
                 Ok(Body::File { file, len })
             }
@@ -142,6 +156,52 @@ mod tests {
             file.read_to_string(&mut text).unwrap();
             assert_eq!((text.as_str(), len), ("abcdef", 6));
         }
+    }
+
+    #[test]
+    fn pieces_are_written_in_order_and_not_one_by_one() {
+        let bytes: Vec<u8> = (0..10 * WRITE as u32).map(|index| (index % 251) as u8).collect();
+        let mut sink = BodySink::new(0, 5);
+        let (mut at, mut writes, mut written) = (0, 0, 0);
+        for size in
+            (0..).flat_map(|round| [1, 1, 1000 * round % WRITE, 1, [WRITE - 1, WRITE, WRITE + 1][round % 3]])
+        {
+            let piece = &bytes[at..bytes.len().min(at + size)];
+            sink.push(piece).unwrap();
+            at += piece.len();
+            assert_eq!(sink.received(), at as u64);
+            if at == bytes.len() {
+                break;
+            }
+        }
+        for _ in 0..4 * WRITE {
+            sink.push(b"x").unwrap();
+            let Body::File { file, .. } = &sink.stored else { panic!("not spilled") };
+            let length = file.metadata().unwrap().len();
+            writes += u64::from(length != std::mem::replace(&mut written, length));
+        }
+        assert!(writes <= 6, "{writes} writes");
+        let Body::File { mut file, len } = sink.finish().unwrap() else { panic!("not spilled") };
+        let mut stored = Vec::new();
+        file.read_to_end(&mut stored).unwrap();
+        assert_eq!(stored.len() as u64, len);
+        assert!(stored == [bytes, vec![b'x'; 4 * WRITE]].concat());
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_full_disk_is_told_by_the_next_write_or_at_the_end() {
+        let full = || {
+            let file = File::options().write(true).open("/dev/full").unwrap();
+            BodySink { stored: Body::File { file, len: 0 }, memory: 0, unwritten: Vec::new() }
+        };
+        let mut sink = full();
+        sink.push(&[0; WRITE - 1]).unwrap();
+        assert!(sink.push(b"x").is_err());
+        assert!(full().push(&[0; WRITE]).is_err());
+        let mut sink = full();
+        sink.push(b"x").unwrap();
+        assert!(sink.finish().is_err());
     }
 
     #[test]
