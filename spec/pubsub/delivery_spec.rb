@@ -154,6 +154,26 @@ RSpec.describe "delivery", :real_time do
       server.wait_for_said("news welcome in #{fresh}")
     end
 
+    it "is gone and replaced before the root looks, has its last words heard, and its channels are at an end" do
+      lost, stays = workers.keys
+      in_root("Iodine::PubSub.attach(Class.new(Iodine::PubSub::Engine) { def unsubscribe(name, *) = say('ended', name) }.new); say('attached')")
+      server.wait_for_said("attached")
+      in_worker(0, "Iodine.subscribe('early') {}; nil")
+      # A zombie has said all that it had to say.
+      in_root("say('busy'); sleep 0.01 until File.read('/proc/#{lost}/stat')[/\\) (\\S)/, 1] == 'Z'")
+      server.wait_for_said("busy")
+      in_worker(0, "Iodine.subscribe('late') {}; Iodine.publish('news', 'last words')")
+      # The next request is read when what the one before it has asked for is done.
+      in_worker(0, "1")
+      # One that has not crashed is replaced at once.
+      workers.values.first.write(request_for("exit!(0)"))
+      %W[root #{stays}].each { |place| server.wait_for_said("news last words in #{place}") }
+      %w[early late].each { |name| server.wait_for_said("ended #{name}") }
+      fresh = eventually(20) { (server.worker_pids - [lost, stays]).last }
+      in_worker(1, "Iodine.publish('news', 'welcome')")
+      server.wait_for_said("news welcome in #{fresh}")
+    end
+
     it "is stopped, lets the others go on; what waits for it is bounded, and it is heard again later" do
       stopped, = workers.keys.reverse
       going = workers.keys.first

@@ -165,6 +165,7 @@ pub fn leave_master() {
     if let Role::Master(master) = std::mem::replace(&mut state.role, Role::Idle) {
         master.reactor.abandon();
     }
+    subscriptions::leave_root();
     timers::release_all();
 }
 
@@ -197,8 +198,12 @@ pub fn adopt_worker(slot: usize, forked: bool) {
 
 /// The worker in `slot` has been reaped.
 pub fn vacate(slot: usize) {
-    if let Some(board) = lock().board {
+    let mut state = lock();
+    if let Some(board) = state.board {
         board.vacate(slot);
+    }
+    if let Role::Master(master) = &mut state.role {
+        master.reactor.bury_worker(slot);
     }
 }
 

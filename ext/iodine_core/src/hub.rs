@@ -160,6 +160,13 @@ impl Subscription {
         lane.at_work
     }
 
+    /// In a fork of the process: what waits is delivered there, by a job that is not here.
+    pub fn forget_waiting(&self) {
+        if let Some(mut lane) = self.lane() {
+            *lane = Lane::default();
+        }
+    }
+
     fn lane(&self) -> Option<MutexGuard<'_, Lane>> {
         match &self.listener {
             Listener::Process { lane, .. } => Some(lane.lock().unwrap_or_else(PoisonError::into_inner)),

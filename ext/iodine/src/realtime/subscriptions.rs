@@ -39,6 +39,13 @@ pub fn announce(handle: &Handle) {
     channels::announce(handle);
 }
 
+/// In a worker that was forked just now: the subscriptions are its own from here on, what waits for them is the root's.
+pub fn leave_root() {
+    for subscription in of_process().values() {
+        subscription.forget_waiting();
+    }
+}
+
 /// A block, kept until nobody can call it any more.
 struct Block(Root);
 

@@ -4,6 +4,7 @@
 //! and to each of the others in the order in which it came there, so that order is kept for each publisher.
 
 use super::{FIRST_WORKER_LINK, MASTER_LINK, Reactor, WAKER};
+use crate::command::Command;
 use crate::hub::Message;
 use crate::job::Job;
 use crate::link::{Heard, Link};
@@ -68,6 +69,7 @@ impl Reactor {
     }
 
     pub(super) fn adopt(&mut self, slot: usize, link: Link) {
+        debug_assert!(!self.worker_links.contains_key(&slot), "whoever had this place before is buried");
         if self.register_link(&link, Token(FIRST_WORKER_LINK + slot)).is_err() {
             return self.handle.notices().post(Notice::WorkerGone(slot));
         }
@@ -103,14 +105,41 @@ impl Reactor {
             let Some(said) = self.next_said(Some(slot)) else { return };
             match said {
                 Said::Ready => self.handle.notices().post(Notice::WorkerReady(slot)),
-                Said::Publish(scope, message) => self.relay(slot, scope, &message),
-                Said::Channel { channel, heard } => self.note_channel(slot, channel, heard),
-                Said::Ask { engine, id, bytes } => self.jobs.push(Job::Ask { slot, engine, id, bytes }),
-                Said::Gone => self.lose_worker(slot),
-                Said::Stop | Said::Reply { .. } => {}
+                Said::Gone => {
+                    self.lose_worker(slot);
+                    self.handle.notices().post(Notice::WorkerGone(slot));
+                }
+                said => self.heed_worker(slot, said),
             }
         }
         self.unheard_links.push(Some(slot));
+    }
+
+    /// The worker in this place has died, and was waited for. What it said last is heard now: before the next turn its place
+    /// may be another's. Of its end nobody has to be told.
+    pub fn bury_worker(&mut self, slot: usize) {
+        if !self.worker_links.contains_key(&slot) {
+            return;
+        }
+        // Bounded by what its socket holds.
+        while let Some(said) = self.next_said(Some(slot)) {
+            match said {
+                Said::Gone => break,
+                said => self.heed_worker(slot, said),
+            }
+        }
+        self.lose_worker(slot);
+        // At the end of a turn others are told what came of it.
+        self.handle.send(Command::LookAround);
+    }
+
+    fn heed_worker(&mut self, slot: usize, said: Said) {
+        match said {
+            Said::Publish(scope, message) => self.relay(slot, scope, &message),
+            Said::Channel { channel, heard } => self.note_channel(slot, channel, heard),
+            Said::Ask { engine, id, bytes } => self.jobs.push(Job::Ask { slot, engine, id, bytes }),
+            Said::Ready | Said::Gone | Said::Stop | Said::Reply { .. } => {}
+        }
     }
 
     /// Goes on with the links that had more to say than one turn allows.
@@ -149,7 +178,6 @@ impl Reactor {
         for (name, pattern) in self.worker_channels.remove(&slot).unwrap_or_default() {
             self.jobs.push(Job::Channel { name, pattern, heard: false });
         }
-        self.handle.notices().post(Notice::WorkerGone(slot));
     }
 
     /// Each worker counts for one, however often it says so.
@@ -243,5 +271,72 @@ impl Reactor {
         while link.has_unsent() && link.flush() && link.has_unsent() && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(1));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::ReactorConfig;
+    use mio::Events;
+
+    fn publication(data: &[u8]) -> Frame<'_> {
+        Frame::Publish { scope: Scope::Cluster, channel: b"c", data }
+    }
+
+    /// The frames that have come, as text.
+    fn heard(link: &mut Link) -> Vec<String> {
+        let mut buffer = [0; 64 * 1024];
+        let mut frames = Vec::new();
+        while link.listen(&mut buffer) == Heard::Something {
+            while let Some(frame) = link.next_frame().unwrap() {
+                frames.push(format!("{frame:?}"));
+            }
+        }
+        frames
+    }
+
+    #[test]
+    fn what_a_dead_worker_said_last_is_heard_though_its_place_is_taken_at_once() {
+        let mut master = Reactor::new(ReactorConfig::default()).unwrap();
+        let mut events = Events::with_capacity(8);
+        let (ours, mut dying) = Link::pair().unwrap();
+        let (others, mut other) = Link::pair().unwrap();
+        master.adopt(0, ours);
+        master.adopt(1, others);
+        dying.say(&Frame::Channel { name: b"early", pattern: false, heard: true });
+        assert!(dying.flush());
+        master.turn(&mut events, Some(Duration::ZERO));
+        assert_eq!(master.handle.jobs().drain().len(), 1);
+        // Nobody turns the reactor between these words and the next worker's birth.
+        dying.say(&Frame::Ready);
+        dying.say(&Frame::Channel { name: b"late", pattern: false, heard: true });
+        let last_words: Vec<String> = (0..FRAMES + 1).map(|number| number.to_string()).collect();
+        last_words.iter().for_each(|words| dying.say(&publication(words.as_bytes())));
+        assert!(dying.flush() && !dying.has_unsent());
+        drop(dying);
+        master.bury_worker(0);
+        let (ours, mut fresh) = Link::pair().unwrap();
+        master.handle.send(Command::Adopt { slot: 0, link: Box::new(ours) });
+        assert_eq!(master.prepare_wait(), Some(Duration::ZERO));
+        master.turn(&mut events, Some(Duration::ZERO));
+        let jobs = master.handle.jobs().drain().into_iter().map(|job| match job {
+            Job::Channel { name, heard, .. } => format!("{} {heard}", name.escape_ascii()),
+            other => panic!("{other:?}"),
+        });
+        let mut ends: Vec<_> = jobs.collect();
+        assert_eq!(ends.remove(0), "late true");
+        ends.sort();
+        assert_eq!(ends, ["early false", "late false"]);
+        let expected: Vec<_> =
+            last_words.iter().map(|words| format!("{:?}", publication(words.as_bytes()))).collect();
+        assert_eq!(heard(&mut other), expected);
+        // Neither readiness nor death of the old one is taken for the new one's.
+        assert_eq!((master.handle.notices().take(), heard(&mut fresh)), (None, Vec::new()));
+        fresh.say(&Frame::Ready);
+        assert!(fresh.flush());
+        master.turn(&mut events, Some(Duration::ZERO));
+        assert_eq!(master.handle.notices().take(), Some(Notice::WorkerReady(0)));
+        master.bury_worker(7);
     }
 }
