@@ -183,6 +183,8 @@ module Iodine
         def come_back
           @attached.each { |engine| reset(engine) } if @left
           @left = false
+          # A worker may have been forked before all was told.
+          tell
         end
 
         private

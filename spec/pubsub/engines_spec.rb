@@ -295,6 +295,24 @@ RSpec.describe "engines", :real_time do
       expect(told_in("root", 2)).to eq(['subscribe "dies" nil', 'unsubscribe "dies" nil'])
     end
 
+    it "hear of no more than is heard there in a worker that replaces another, and in the root of the end of what others hear" do
+      lost, stays = workers.keys
+      in_worker(1, "Iodine.subscribe('elsewhere') {}; Iodine.subscribe('too*', match: :redis) {}; nil")
+      told_in("root", 2)
+      server.signal(:KILL, lost)
+      server.wait_until_ready(workers: 3)
+      fresh = (server.worker_pids - [lost, stays]).first
+      @workers.delete(server).each_value(&:close)
+      place = workers.keys.index(fresh)
+      expect(in_worker(place, "Iodine::Base.channels.map(&:first)")).to contain_exactly("code for the root", "mine")
+      in_worker(place, "Iodine.subscribe('elsewhere') {}; nil")
+      expect(told_in(fresh, 1)).to eq(['subscribe "elsewhere" nil'])
+      in_worker(place, "Iodine.unsubscribe('elsewhere')")
+      expect(told_in(fresh, 2).last).to eq('unsubscribe "elsewhere" nil')
+      in_worker(1 - place, "Iodine.unsubscribe('elsewhere'); Iodine.unsubscribe('too*')")
+      expect(told_in("root", 4).drop(2)).to contain_exactly('unsubscribe "elsewhere" nil', 'unsubscribe "too*" true')
+    end
+
     it "publish in the process that publishes" do
       in_worker(1, "Iodine.publish('p', 'm', $engine)")
       expect(told_in(workers.keys[1], 1)).to eq(['publish "p" "m"'])

@@ -17,9 +17,16 @@ static CHANNELS: Mutex<Channels> = Mutex::new(Channels { heard: BTreeMap::new(),
 /// Whether there are engines that want to be told.
 static WATCHED: AtomicBool = AtomicBool::new(false);
 
+/// A channel or, with the flag, a pattern.
+type Key = (bool, Arc<[u8]>);
+
+fn key(name: &Arc<[u8]>, pattern: bool) -> Key {
+    (pattern, name.clone())
+}
+
 struct Channels {
     /// How many hear each; patterns apart.
-    heard: BTreeMap<(bool, Arc<[u8]>), usize>,
+    heard: BTreeMap<Key, usize>,
     /// What engines have not been told yet.
     changes: VecDeque<Change>,
 }
@@ -71,7 +78,7 @@ pub fn note_of_worker(name: &[u8], pattern: bool, heard: bool) {
 
 fn note(name: &Arc<[u8]>, pattern: bool, joins: bool, tell_root: bool) {
     let mut channels = lock();
-    let key = (pattern, name.clone());
+    let key = key(name, pattern);
     let count = channels.heard.entry(key.clone()).or_default();
     let before = *count;
     *count = if joins { before + 1 } else { before.saturating_sub(1) };
@@ -97,6 +104,20 @@ pub fn announce(handle: &iodine_core::command::Handle) {
     for (pattern, name) in lock().heard.keys() {
         handle.send(Command::Channel { name: name.clone(), pattern: *pattern, heard: true });
     }
+}
+
+/// In a worker that was forked just now: it hears what it has inherited, the subscriptions of the process. What the root
+/// hears besides, by connections and by other workers, would never end here.
+pub fn leave_root<'a>(inherited: impl Iterator<Item = &'a Arc<Subscription>>) {
+    let mut channels = lock();
+    let Channels { heard, changes } = &mut *channels;
+    *heard = inherited.map(|subscription| (key(subscription.name(), subscription.is_pattern()), 1)).collect();
+    changes.retain(|change| match change {
+        Change::Heard { name, pattern, .. } | Change::There { name, pattern, .. } => {
+            heard.contains_key(&key(name, *pattern))
+        }
+        Change::Turn { .. } => true,
+    });
 }
 
 /// Has engines told of what has changed. The GVL is held; what they raise is logged.

@@ -41,9 +41,11 @@ pub fn announce(handle: &Handle) {
 
 /// In a worker that was forked just now: the subscriptions are its own from here on, what waits for them is the root's.
 pub fn leave_root() {
-    for subscription in of_process().values() {
+    let subscriptions = of_process();
+    for subscription in subscriptions.values() {
         subscription.forget_waiting();
     }
+    channels::leave_root(subscriptions.values());
 }
 
 /// A block, kept until nobody can call it any more.
