@@ -295,6 +295,37 @@ RSpec.describe "Iodine.connect" do
       end
     end
 
+    it "is read on in the root of a cluster when more was to be run for a while than is kept for anyone" do
+      listener = PeerServer.tcp
+      server = start_script(<<~RUBY)
+        require "iodine"
+        Iodine.workers = 2
+        Iodine.threads = 1
+        handler = Object.new
+        handler.define_singleton_method(:on_message) do |client, data|
+          if data == "fill"
+            20_000.times { Iodine.run {} }
+            TCPSocket.open("127.0.0.1", #{listener.port}, &:read)
+          end
+          client.write(data)
+        end
+        Iodine.connect(url: "tcp://127.0.0.1:#{listener.port}", handler: handler)
+        Iodine.start
+      RUBY
+      peer = listener.accept
+      server.wait_until_ready(workers: 2)
+      peer.write("fill")
+      gate = listener.accept
+      # It is there when the root looks again.
+      peer.write("during")
+      gate.close
+      expect(peer.read_exactly(10)).to eq("fillduring")
+      peer.write("behind")
+      expect(peer.read_exactly(6)).to eq("behind")
+    ensure
+      [gate, peer, listener].compact.each(&:close)
+    end
+
     it "is told of by on_close when it comes while the server stops" do
       listener = PeerServer.tcp
       url = "tcp://127.0.0.1:#{listener.port}"

@@ -89,7 +89,8 @@ pub fn run_waiting(ruby: &Ruby) -> Result<bool, Error> {
     let mut runner = Runner { handle, answered: Vec::new(), lines: Lines::default(), killed: None };
     // What these jobs add is left for the next time, so that signals and workers get their turn.
     for _ in 0..runner.handle.jobs().waiting() {
-        let Some((job, _)) = thread.take(None) else { break };
+        let Some((job, room)) = thread.take(None) else { break };
+        runner.note_room(room);
         runner.run(ruby, job);
         if fork::is_inert() {
             return abandon(runner, thread).map(|()| false);
