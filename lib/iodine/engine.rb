@@ -198,7 +198,9 @@ module Iodine
 
         def tell_changes(count)
           count.times do
-            name, pattern, heard, turn = Base.take_channel_change
+            # What was to be told may have changed back meanwhile.
+            change = Base.take_channel_change or break
+            name, pattern, heard, turn = change
             next take_turn(turn, heard) if name.nil?
 
             engines = turn ? [@turns[turn]&.first].compact : @attached

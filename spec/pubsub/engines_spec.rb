@@ -230,6 +230,40 @@ RSpec.describe "engines", :real_time do
     end
   end
 
+  context "that are slower than clients come and go" do
+    serve_for_all(Asking::APP, threads: 2, before: ClusterAsking::SETUP)
+
+    it "are not told of what has changed back, unless that is news to one that was attached in between" do
+      waiting, first, second = value_of(<<~RUBY)
+        gate = Queue.new
+        engine = Class.new(Iodine::PubSub::Engine) do
+          attr_reader :told
+          def initialize = @told = []
+          define_method(:subscribe) { |channel, *| @told << "on " + channel; gate.pop if channel == "gate" }
+          def unsubscribe(channel, *) = @told << "off " + channel
+        end
+        first, second = engine.new, engine.new
+        Iodine::PubSub.attach(first)
+        teller = Thread.new { Iodine.subscribe("gate") {} }
+        Thread.pass until gate.num_waiting == 1
+        1000.times { Iodine.subscribe("flaps") {}; Iodine.unsubscribe("flaps") }
+        Iodine.subscribe("stays") {}
+        Iodine.subscribe("goes") {}
+        1000.times { Iodine.unsubscribe("stays"); Iodine.subscribe("stays") {} }
+        waiting = Iodine::Base.channel_changes
+        Iodine::PubSub.attach(second)
+        Iodine.unsubscribe("goes")
+        2.times { gate << 1 }
+        teller.join
+        Thread.pass until second.told.include?("off goes")
+        [first, second].each { |attached| Iodine::PubSub.detach(attached) }
+        [waiting, first.told, second.told].each { |list| list.delete("on code for the root") if list.is_a?(Array) }
+      RUBY
+      expect(waiting).to eq(2)
+      expect([first, second]).to all(eq(["on gate", "on goes", "on stays", "off goes"]))
+    end
+  end
+
   it "are told of all there was when the server ends before they were" do
     server = start_script(<<~RUBY)
       require "iodine"

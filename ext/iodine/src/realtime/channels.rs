@@ -2,18 +2,19 @@
 //! the last.
 //!
 //! What changes is noted in order, and told by whichever thread comes by (`lib/iodine/engine.rb`), so that engines hear of one
-//! thing at a time, and nothing is locked while they run.
+//! thing at a time, and nothing is locked while they run. What changes back before it was told never was: for an engine that
+//! is slower than clients come and go, no more waits than the channels that are not as it was told.
 
 use crate::{fork, process};
 use iodine_core::command::Command;
 use iodine_core::hub::Subscription;
 use magnus::{Error, Module, Object, RArray, RModule, RString, Ruby, function};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Only locked with the GVL held, and never while Ruby runs, so that a fork finds it open.
-static CHANNELS: Mutex<Channels> = Mutex::new(Channels { heard: BTreeMap::new(), changes: VecDeque::new() });
+static CHANNELS: Mutex<Channels> = Mutex::new(Channels { heard: BTreeMap::new(), changes: Changes::new() });
 /// Whether there are engines that want to be told.
 static WATCHED: AtomicBool = AtomicBool::new(false);
 
@@ -28,7 +29,73 @@ struct Channels {
     /// How many hear each; patterns apart.
     heard: BTreeMap<Key, usize>,
     /// What engines have not been told yet.
-    changes: VecDeque<Change>,
+    changes: Changes,
+}
+
+/// Changes that wait, in order. Bounded by the channels whose state is not what was told, once more for each engine that
+/// waits to be told of all there is.
+struct Changes {
+    /// By numbers that grow.
+    waiting: BTreeMap<u64, Change>,
+    next: u64,
+    /// Where the change of a channel waits that another one undoes.
+    untold: BTreeMap<Key, u64>,
+}
+
+impl Changes {
+    const fn new() -> Changes {
+        Changes { waiting: BTreeMap::new(), next: 0, untold: BTreeMap::new() }
+    }
+
+    fn push(&mut self, change: Change) -> u64 {
+        self.next += 1;
+        self.waiting.insert(self.next, change);
+        self.next
+    }
+
+    /// The first has come to a channel, or the last has left. Each follows the other: two of them are none.
+    fn note(&mut self, key: Key, heard: bool) {
+        if let Some(undone) = self.untold.remove(&key) {
+            self.waiting.remove(&undone);
+            return;
+        }
+        let (pattern, name) = key.clone();
+        let number = self.push(Change::Heard { name, pattern, heard });
+        self.untold.insert(key, number);
+    }
+
+    /// The engine of that number is to be told of all there is now.
+    fn queue(&mut self, engine: u64, there: impl Iterator<Item = Key>) {
+        self.push(Change::Turn { engine, end: false });
+        for (pattern, name) in there {
+            self.push(Change::There { engine, name, pattern });
+        }
+        self.push(Change::Turn { engine, end: true });
+        // What comes from here on undoes what this engine is told, too.
+        self.untold.clear();
+    }
+
+    fn take(&mut self) -> Option<Change> {
+        let (number, change) = self.waiting.pop_first()?;
+        if let Change::Heard { name, pattern, .. } = &change {
+            let key = key(name, *pattern);
+            if self.untold.get(&key) == Some(&number) {
+                self.untold.remove(&key);
+            }
+        }
+        Some(change)
+    }
+
+    /// Forgets those of other channels.
+    fn keep(&mut self, concerns: impl Fn(&Key) -> bool) {
+        self.untold.retain(|key, _| concerns(key));
+        self.waiting.retain(|_, change| match change {
+            Change::Heard { name, pattern, .. } | Change::There { name, pattern, .. } => {
+                concerns(&key(name, *pattern))
+            }
+            Change::Turn { .. } => true,
+        });
+    }
 }
 
 /// Something to tell engines.
@@ -90,7 +157,7 @@ fn note(name: &Arc<[u8]>, pattern: bool, joins: bool, tell_root: bool) {
         return;
     }
     if WATCHED.load(Relaxed) {
-        channels.changes.push_back(Change::Heard { name: name.clone(), pattern, heard: joins });
+        channels.changes.note(key, joins);
     }
     drop(channels);
     if let (true, Some(handle)) = (tell_root, process::handle()) {
@@ -112,12 +179,7 @@ pub fn leave_root<'a>(inherited: impl Iterator<Item = &'a Arc<Subscription>>) {
     let mut channels = lock();
     let Channels { heard, changes } = &mut *channels;
     *heard = inherited.map(|subscription| (key(subscription.name(), subscription.is_pattern()), 1)).collect();
-    changes.retain(|change| match change {
-        Change::Heard { name, pattern, .. } | Change::There { name, pattern, .. } => {
-            heard.contains_key(&key(name, *pattern))
-        }
-        Change::Turn { .. } => true,
-    });
+    changes.keep(|key| heard.contains_key(key));
 }
 
 /// Has engines told of what has changed. The GVL is held; what they raise is logged.
@@ -147,10 +209,7 @@ fn watch(watched: bool) {
 fn queue(engine: u64) {
     let mut channels = lock();
     let Channels { heard, changes } = &mut *channels;
-    changes.push_back(Change::Turn { engine, end: false });
-    let there = heard.keys().map(|(pattern, name)| (*pattern, name.clone()));
-    changes.extend(there.map(|(pattern, name)| Change::There { engine, name, pattern }));
-    changes.push_back(Change::Turn { engine, end: true });
+    changes.queue(engine, heard.keys().cloned());
 }
 
 /// `channels`: `[name, pattern]` of all that are heard; patterns last.
@@ -165,7 +224,7 @@ fn channels(ruby: &Ruby) -> Result<RArray, Error> {
 
 /// `channel_changes`: how many `take_channel_change` has.
 fn changes() -> usize {
-    lock().changes.len()
+    lock().changes.waiting.len()
 }
 
 /// What `take_channel_change` gives; see there.
@@ -174,7 +233,7 @@ type Told = (Option<RString>, bool, bool, Option<u64>);
 /// `take_channel_change`: `[name, pattern, heard, nil]` for all attached engines, `[name, pattern, true, number]` for one, or
 /// `[nil, false, end, number]` for its turn; nil when there is nothing.
 fn take_change(ruby: &Ruby) -> Option<Told> {
-    let change = lock().changes.pop_front()?;
+    let change = lock().changes.take()?;
     Some(match change {
         Change::Heard { name, pattern, heard } => (Some(binary(ruby, &name)), pattern, heard, None),
         Change::There { engine, name, pattern } => (Some(binary(ruby, &name)), pattern, true, Some(engine)),
