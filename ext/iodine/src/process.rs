@@ -132,7 +132,7 @@ pub fn stop_worker() {
         (std::mem::replace(&mut state.role, Role::Idle), state.handle.take())
     };
     let Role::Worker { thread, log } = role else { return };
-    if let Some(handle) = handle {
+    if let Some(handle) = &handle {
         handle.send(Command::Exit);
     }
     gvl::without(
@@ -142,7 +142,15 @@ pub fn stop_worker() {
         },
         || {},
     );
+    close_notices(handle);
     timers::release_all();
+}
+
+/// The application may keep what holds this handle.
+fn close_notices(handle: Option<Handle>) {
+    if let Some(handle) = handle {
+        handle.notices().close();
+    }
 }
 
 /// Becomes the master of a cluster with places for `slots` workers.
@@ -160,7 +168,7 @@ pub fn start_master(slots: usize) -> io::Result<()> {
 /// on waits for a reactor of its own.
 pub fn leave_master() {
     let mut state = lock();
-    state.handle = None;
+    close_notices(state.handle.take());
     // Dropping closes the copies of the master's descriptors; its poller keeps what it has registered.
     if let Role::Master(master) = std::mem::replace(&mut state.role, Role::Idle) {
         master.reactor.abandon();
@@ -174,7 +182,7 @@ pub fn stop_master() {
     let mut state = lock();
     if matches!(state.role, Role::Master(_)) {
         state.role = Role::Idle;
-        state.handle = None;
+        close_notices(state.handle.take());
         state.board = None;
         timers::release_all();
     }

@@ -20,7 +20,7 @@ use std::sync::atomic::{
     Ordering::{Relaxed, SeqCst},
     fence,
 };
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 /// A request to the reactor.
@@ -125,6 +125,14 @@ pub struct Timer {
     pub times: Option<u64>,
 }
 
+/// What reaches a reactor's poller. The reactor's own: a handle may be kept for as long as the application keeps anything
+/// of a connection, and these are descriptors.
+#[derive(Debug)]
+pub(crate) struct Wires {
+    pub(crate) waker: Waker,
+    pub(crate) registry: Registry,
+}
+
 /// The way to a reactor from any thread; clones share it.
 #[derive(Clone, Debug)]
 pub struct Handle {
@@ -140,8 +148,8 @@ struct Shared {
     dozing: AtomicBool,
     /// Whether it is turned by somebody who does nothing else.
     attended: AtomicBool,
-    waker: Waker,
-    registry: Registry,
+    /// Gone with the reactor.
+    wires: Weak<Wires>,
     draining: AtomicBool,
     jobs: JobQueue,
     notices: Notices,
@@ -155,15 +163,14 @@ struct Shared {
 }
 
 impl Handle {
-    pub(crate) fn new(waker: Waker, registry: Registry, jobs: JobQueue, notices: Notices) -> Handle {
+    pub(crate) fn new(wires: &Arc<Wires>, jobs: JobQueue, notices: Notices) -> Handle {
         Handle {
             shared: Arc::new(Shared {
                 commands: SegQueue::new(),
                 asleep: AtomicBool::new(false),
                 dozing: AtomicBool::new(false),
                 attended: AtomicBool::new(true),
-                waker,
-                registry,
+                wires: Arc::downgrade(wires),
                 draining: AtomicBool::new(false),
                 jobs,
                 notices,
@@ -196,8 +203,8 @@ impl Handle {
         // Either this sees that the reactor sleeps, or the reactor, before it sleeps, sees what this is about.
         fence(SeqCst);
         if self.shared.asleep.swap(false, SeqCst) {
-            // It fails only when the poller is gone, and then nobody sleeps in it.
-            let _ = self.shared.waker.wake();
+            // Without the poller nobody sleeps in it.
+            let _ = self.shared.wires.upgrade().map(|wires| wires.waker.wake());
         }
     }
 
@@ -302,7 +309,7 @@ impl Handle {
     /// The poller forgets a socket that is about to be given away. Before that, because later its number may be
     /// somebody else's.
     pub(crate) fn forget_socket(&self, fd: RawFd) {
-        let _ = self.shared.registry.deregister(&mut SourceFd(&fd));
+        let _ = self.shared.wires.upgrade().map(|wires| wires.registry.deregister(&mut SourceFd(&fd)));
     }
 
     pub(crate) fn next_command(&self) -> Option<Command> {

@@ -36,6 +36,12 @@ pub struct Notices {
 #[derive(Debug)]
 struct Shared {
     queue: Mutex<VecDeque<Notice>>,
+    /// Until nobody waits for notices any more.
+    pipe: Mutex<Option<Pipe>>,
+}
+
+#[derive(Debug)]
+struct Pipe {
     reader: Fd,
     writer: Fd,
 }
@@ -48,13 +54,18 @@ impl Notices {
             rustix::io::fcntl_setfd(end, FdFlags::CLOEXEC)?;
             rustix::io::ioctl_fionbio(end, true)?;
         }
-        let (reader, writer) = (Fd::new(reader), Fd::new(writer));
-        Ok(Notices { shared: Arc::new(Shared { queue: Mutex::default(), reader, writer }) })
+        let pipe = Mutex::new(Some(Pipe { reader: Fd::new(reader), writer: Fd::new(writer) }));
+        Ok(Notices { shared: Arc::new(Shared { queue: Mutex::default(), pipe }) })
     }
 
-    /// The descriptor to wait for.
-    pub fn descriptor(&self) -> RawFd {
-        self.shared.reader.as_raw_fd()
+    /// The descriptor to wait for; none when this is closed.
+    pub fn descriptor(&self) -> Option<RawFd> {
+        self.pipe().as_ref().map(|pipe| pipe.reader.as_raw_fd())
+    }
+
+    /// Closes the descriptors: nobody waits for notices any more, however long something holds this.
+    pub fn close(&self) {
+        *self.pipe() = None;
     }
 
     /// Adds a notice. Bounded by what can happen to a process: a handful.
@@ -66,16 +77,22 @@ impl Notices {
     /// Makes the descriptor readable without a notice.
     pub fn wake(&self) {
         // A full pipe is readable already.
-        let _ = rustix::io::write(&self.shared.writer, &[0]);
+        if let Some(pipe) = &*self.pipe() {
+            let _ = rustix::io::write(&pipe.writer, &[0]);
+        }
     }
 
     /// The next notice. Without one the descriptor falls silent until the next comes.
     pub fn take(&self) -> Option<Notice> {
         let mut queue = self.lock();
-        if queue.is_empty() {
-            while rustix::io::read(&self.shared.reader, &mut [0; 64]).is_ok_and(|count| count == 64) {}
+        if let (true, Some(pipe)) = (queue.is_empty(), &*self.pipe()) {
+            while rustix::io::read(&pipe.reader, &mut [0; 64]).is_ok_and(|count| count == 64) {}
         }
         queue.pop_front()
+    }
+
+    fn pipe(&self) -> MutexGuard<'_, Option<Pipe>> {
+        self.shared.pipe.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<Notice>> {
@@ -88,7 +105,9 @@ mod tests {
     use super::*;
 
     fn is_readable(notices: &Notices) -> bool {
-        let mut fds = [rustix::event::PollFd::new(&notices.shared.reader, rustix::event::PollFlags::IN)];
+        let pipe = notices.pipe();
+        let reader = &pipe.as_ref().unwrap().reader;
+        let mut fds = [rustix::event::PollFd::new(reader, rustix::event::PollFlags::IN)];
         let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
         rustix::event::poll(&mut fds, Some(&now)).unwrap() == 1
     }
@@ -104,5 +123,15 @@ mod tests {
         assert!(is_readable(&notices));
         assert_eq!((notices.take(), notices.take()), (Some(Notice::StopAsked), None));
         assert!(!is_readable(&notices));
+    }
+
+    #[test]
+    fn a_closed_one_has_no_descriptors() {
+        let notices = Notices::new().unwrap();
+        let kept = notices.clone();
+        notices.close();
+        assert_eq!(kept.descriptor(), None);
+        kept.post(Notice::Drained);
+        assert_eq!((kept.take(), kept.take()), (Some(Notice::Drained), None));
     }
 }

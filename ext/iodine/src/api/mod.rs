@@ -187,7 +187,7 @@ fn prepare_turn() -> Option<(i32, Option<f64>)> {
 
 /// `notice_descriptor`: readable when `take_notice` may have something; nil when no reactor runs.
 fn notice_descriptor() -> Option<i32> {
-    Some(process::handle()?.notices().descriptor())
+    process::handle()?.notices().descriptor()
 }
 
 /// `take_notice`: `[name, slot_or_nil]`, or nil when there is none.

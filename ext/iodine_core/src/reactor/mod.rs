@@ -20,7 +20,7 @@ mod rush;
 mod timers;
 mod token;
 
-use crate::command::{Command, Handle};
+use crate::command::{Command, Handle, Wires};
 use crate::config::ReactorConfig;
 use crate::conn::ConnHandle;
 use crate::conn::ConnId;
@@ -77,6 +77,8 @@ const BROAD_FOR: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub struct Reactor {
     poll: Poll,
+    /// For its handle, until it ends.
+    _wires: Arc<Wires>,
     handle: Handle,
     config: ReactorConfig,
     /// Descriptors this process may have.
@@ -155,11 +157,12 @@ impl Reactor {
     pub fn new(config: ReactorConfig) -> io::Result<Reactor> {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), WAKER)?;
-        let handle =
-            Handle::new(waker, poll.registry().try_clone()?, JobQueue::new(config.max_jobs), Notices::new()?);
+        let wires = Arc::new(Wires { waker, registry: poll.registry().try_clone()? });
+        let handle = Handle::new(&wires, JobQueue::new(config.max_jobs), Notices::new()?);
         let now = Instant::now();
         Ok(Reactor {
             poll,
+            _wires: wires,
             handle,
             config,
             descriptor_limit: crate::sys::raise_descriptor_limit(),
