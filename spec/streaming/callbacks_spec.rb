@@ -15,6 +15,27 @@ RSpec.describe "beside the answer" do
       expect(told).not_to match(/rack\.|content-length|chunked/)
     end
 
+    # RFC 9112 section 6.3: who names both has chunks. HTTP/1.0 knows none.
+    {
+      ["chunked", nil, "1.1"] => ["transfer-encoding: chunked"],
+      [nil, "7", "1.1"] => ["content-length: 7"],
+      ["chunked", "7", "1.1"] => ["transfer-encoding: chunked"],
+      [nil, "x", "1.1"] => [],
+      [nil, "7\\n8", "1.1"] => [],
+      [nil, "7", "1.0"] => ["content-length: 7"],
+      ["chunked", "7", "1.0"] => []
+    }.each do |(coding, length, version), framing|
+      it "is framed as the application says: #{coding.inspect} and #{length.inspect} for HTTP/#{version}" do
+        code = <<~RUBY
+          headers = { "Transfer-Encoding" => #{coding.inspect}, "Content-Length" => #{length ? "\"#{length}\"" : "nil"} }
+          [200, headers.merge("rack.hijack" => ->(io) { io.write("5\\r\\nhello\\r\\n0\\r\\n\\r\\n"); io.close }), []]
+        RUBY
+        told = RawClient.converse(server.port, request_for(code, version: version))
+        expect(told).to end_with("\r\n\r\n5\r\nhello\r\n0\r\n\r\n").and match(/^connection: close\r$/)
+        expect(told.lines("\r\n", chomp: true).grep(/\A(content-length|transfer-encoding)/)).to eq(framing)
+      end
+    end
+
     it "may switch protocols, and talk as long as it likes" do
       code = <<~RUBY
         talk = ->(io) { Thread.new { while (line = io.gets) do io.write("echo \#{line}") end; io.close } }

@@ -178,7 +178,7 @@ fn write_hijacked(
         named.map_err(|_| Fault::new("the value of rack.protocol is no protocol"))?;
     }
     write_headers(&mut encoder, headers)?;
-    encoder.finish(BodySize::UntilClose, &iodine_core::clock::http_date(), true);
+    encoder.finish(BodySize::AsDeclared, &iodine_core::clock::http_date(), true);
     Ok(Rest::Hijack(callable))
 }
 

@@ -27,6 +27,8 @@ pub enum BodySize {
     ChunkedByUs,
     /// The end of the connection is the end of the body.
     UntilClose,
+    /// As [`UntilClose`](Self::UntilClose), but the application writes the body itself and may frame it as its headers say.
+    AsDeclared,
 }
 
 /// How the response goes on behind its head.
@@ -265,6 +267,12 @@ impl OpenHead {
                 Framed { chunked: true, ends: true, ..plain }
             }
             BodySize::ChunkedByApp | BodySize::ChunkedByUs | BodySize::UntilClose => plain,
+            // RFC 9112 section 6.3: chunks have no other length.
+            BodySize::AsDeclared if self.chunked => self.frame_body(BodySize::ChunkedByApp),
+            BodySize::AsDeclared => {
+                let length = self.declared_length();
+                Framed { length, ends: length.is_some(), ..plain }
+            }
         }
     }
 
@@ -564,6 +572,26 @@ mod tests {
         ] {
             let (text, finished) = encoded(request, 200, &headers, body);
             assert_eq!((&*text, finished.chunked), (lines, chunked), "{request:?} {body:?}");
+            assert!(finished.send_body);
+            assert_eq!(finished.keep_alive, !text.contains("close"));
+        }
+    }
+
+    #[test]
+    fn f_27_what_the_application_writes_itself_is_framed_as_it_says() {
+        let chunked = ("Transfer-Encoding", "chunked");
+        for (request, headers, lines) in [
+            (STAYS, &[chunked][..], "transfer-encoding: chunked|"),
+            (STAYS, &[("Content-Length", "3")], "content-length: 3|"),
+            (STAYS, &[chunked, ("Content-Length", "3")], "transfer-encoding: chunked|"),
+            (STAYS, &[("Content-Length", "x")], "connection: close|"),
+            (STAYS, &[("Content-Length", "3"), ("Content-Length", "4")], "connection: close|"),
+            (STAYS, &[], "connection: close|"),
+            (OLD_CLOSES, &[("Content-Length", "3")], "content-length: 3|connection: close|"),
+            (OLD_CLOSES, &[chunked, ("Content-Length", "3")], "connection: close|"),
+        ] {
+            let (text, finished) = encoded(request, 200, headers, BodySize::AsDeclared);
+            assert_eq!(text, lines, "{request:?} {headers:?}");
             assert!(finished.send_body);
             assert_eq!(finished.keep_alive, !text.contains("close"));
         }
