@@ -162,4 +162,31 @@ RSpec.describe "a callable body" do
       end
     end
   end
+
+  describe "in the log" do
+    serve_for_all(Asking::APP, threads: 2, options: "log: true")
+
+    # Has $told be what `rack.response_finished` is told.
+    register = "$told = nil; env['rack.response_finished'] << ->(_, status, _, error) { $told = [status, error&.class&.name] }\n"
+
+    # The lines of the log, of which the last is that of a request behind all others.
+    def lines_of(path)
+      server.log_after(%r{"GET /last }) { ask("[200, text, []]", path: "/last") }
+      server.log.lines.grep(%r{"GET #{path} })
+    end
+
+    it "is told of when it is closed while the body's close runs" do
+      ask(<<~RUBY, path: "/closing")
+        #{register}
+        $closing, $closed = Queue.new, Queue.new
+        body = Class.new do
+          def call(stream) = Thread.new { $closing.pop; stream << "abc"; stream.close; $closed.push(nil) }
+          def close = ($closing.push(nil); $closed.pop)
+        end
+        [200, text, body.new]
+      RUBY
+      expect(eventually { value_of("$told") }).to eq([200, nil])
+      expect(lines_of("/closing")).to contain_exactly(/ 200 3b /)
+    end
+  end
 end

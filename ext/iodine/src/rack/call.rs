@@ -130,15 +130,22 @@ pub fn answer_request(ruby: &Ruby, request: &mut Request) -> Answered {
         }
         return answered;
     }
+    answered.callbacks = held.callbacks;
+    let streams_on = matches!(outcome, Ok(Produce::StreamsOn));
+    if let (true, Some(stream)) = (streams_on, held.stream) {
+        // Before `close` of the body: meanwhile another thread may close the stream.
+        let logged = request.conn.service().http.log.is_some();
+        let log = logged.then(|| (request.head.clone(), draft.status, request.started));
+        Stream::outlive(stream, answered.callbacks, log);
+        answered.callbacks = Callbacks::none();
+    }
     let closed = close_body(held.body).map_err(Failure::Raised);
     let hijacked = request.conn.is_hijacked();
-    let streams_on = matches!(outcome, Ok(Produce::StreamsOn));
     match outcome {
         _ if held.input == nil || hijacked || streams_on => {}
         Ok(Produce::Upgraded) => input::end(held.input),
         _ => input::release(held.input),
     }
-    answered.callbacks = held.callbacks;
     answered.status = draft.status;
     if let Err(failure) = closed {
         answered.killed = report(failure, &mut answered.error);
@@ -155,16 +162,7 @@ pub fn answer_request(ruby: &Ruby, request: &mut Request) -> Answered {
             answered.length = length;
             answered.outcome = Outcome::Produced(next);
         }
-        Ok(Produce::StreamsOn) => {
-            if let Some(stream) = held.stream {
-                let logged = request.conn.service().http.log.is_some();
-                let log = logged.then(|| (request.head.clone(), draft.status, request.started));
-                Stream::outlive(stream, answered.callbacks, log);
-                answered.callbacks = Callbacks::none();
-            }
-            return answered;
-        }
-        Ok(Produce::Broken) => return answered,
+        Ok(Produce::StreamsOn | Produce::Broken) => return answered,
         Ok(Produce::Upgraded) => answered.outcome = Outcome::Upgraded,
         Ok(Produce::Whole) => answered.send(draft),
         Ok(Produce::Refused(upgrade)) => {
