@@ -188,5 +188,37 @@ RSpec.describe "a callable body" do
       expect(eventually { value_of("$told") }).to eq([200, nil])
       expect(lines_of("/closing")).to contain_exactly(/ 200 3b /)
     end
+
+    it "has no line when it is shorter than declared, and the error is told" do
+      server.log_after(/ended after 3 bytes, before the content-length/) do
+        code = stream("stream << 'abc'; stream.flush; stream.close", headers: "text.merge('content-length' => '10')")
+        expect { ask(register + code, path: "/short") }.to raise_error(EOFError)
+      end
+      expect(eventually { value_of("$told") }).to eq([200, "IOError"])
+      expect(lines_of("/short")).to eq([])
+    end
+
+    it "has no line when the client has left, and the error is told, however it is closed" do
+      RawClient.open(server.port) do |client|
+        client.write(request_for("$stream = nil; #{register}#{stream("$stream = stream; stream.flush")}", path: "/left"))
+        nil until client.read_line == "\r\n"
+        client.socket.setsockopt(Socket::SOL_SOCKET, Socket::SO_LINGER, [1, 0].pack("ii"))
+      end
+      eventually { value_of("begin; $stream << 'x'; false; rescue Iodine::ClientDisconnected; true; end") }
+      value_of("$stream.close; nil")
+      expect(eventually { value_of("$told") }).to eq([200, "Iodine::ClientDisconnected"])
+      expect(lines_of("/left")).to eq([])
+    end
+
+    it "is as long as what was sent" do
+      code = stream("stream << 'abc'; stream.flush; $stream = stream", headers: "text.merge('content-length' => '10')")
+      RawClient.open(server.port) do |client|
+        client.write(request_for(code, path: "/long"))
+        nil until client.read_line == "\r\n"
+        value_of("$stream << '0123456789'; $stream.close; nil")
+        expect(client.read_exactly(10)).to eq("abc0123456")
+      end
+      expect(lines_of("/long")).to contain_exactly(/ 200 10b /)
+    end
   end
 end

@@ -157,6 +157,22 @@ RSpec.describe "beside the answer" do
       expect(told.last).to eq(:after)
     end
 
+    # What is left of such a stream is nobody's: it is dropped.
+    ["$stream << 'x'", "$stream.flush", "raise Iodine::ClientDisconnected if $stream.closed?"].each do |use|
+      it "are called when the application hears, by #{use[/[^ ]+.*/]}, that the client has left" do
+        RawClient.open(server.port) do |client|
+          client.write(request_for("#{register}[200, {}, ->(stream) { $stream = stream; stream.flush }]", path: "/left"))
+          nil until client.read_line == "\r\n"
+          client.socket.setsockopt(Socket::SOL_SOCKET, Socket::SO_LINGER, [1, 0].pack("ii"))
+        end
+        eventually { value_of("begin; #{use}; false; rescue Iodine::ClientDisconnected; true; end") }
+        error = "the client has left before the answer was whole"
+        expect(told).to eq([[1, "/left", 200, {}, error], [0, "/left", 200, {}, error], :after])
+        value_of("begin; $stream << 'x'; rescue Iodine::ClientDisconnected; end; $stream.close; nil")
+        expect(value_of("$told.size")).to eq(3)
+      end
+    end
+
     it "do not hold the answer up" do
       RawClient.open(server.port) do |client|
         code = "$go = Queue.new; env['rack.after_reply'] << -> { $go.pop }; [200, text, ['there']]"

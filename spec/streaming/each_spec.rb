@@ -248,6 +248,14 @@ RSpec.describe "a body with each" do
     end
   end
 
+  it "is logged with the length that was sent when it is longer than declared" do
+    logged = serve(Asking::APP, options: "log: true")
+    code = "[200, text.merge('content-length' => '10'), Enumerator.new { |y| y << 'x' * 40_000 }]"
+    logged.log_after(%r{"GET /cut HTTP/1\.1" 200 10b \d+ms}) do
+      RawClient.open(logged.port) { |client| expect(ask(code, client: client, path: "/cut").body).to eq("x" * 10) }
+    end
+  end
+
   it "is logged with its length when it is whole" do
     logged = serve(Asking::APP, options: "log: true")
     logged.log_after(%r{"GET /long HTTP/1\.1" 200 6b \d+ms}) do

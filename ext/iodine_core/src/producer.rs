@@ -51,6 +51,8 @@ pub enum Room {
 pub struct Produced {
     /// Bytes of the body.
     pub length: u64,
+    /// Those of them that were sent.
+    pub sent: u64,
     /// The next job of the connection's lane, now the caller's to run.
     pub next: Option<Job>,
     /// What was odd about it, for the log.
@@ -76,7 +78,8 @@ pub(crate) struct Producing {
     length: u64,
     /// Whether the connection closes behind it.
     close: bool,
-    too_long: bool,
+    /// Bytes beyond the declared length, which are not sent.
+    cut: u64,
 }
 
 #[derive(Debug)]
@@ -98,7 +101,7 @@ impl Shared {
         let ours = io.stream.is_some() && io.end_work(number);
         if ours {
             let wire = Wire::Held { text, head, body: Vec::new(), listed: false };
-            io.producing = Some(Producing { number, wire, length: 0, close: false, too_long: false });
+            io.producing = Some(Producing { number, wire, length: 0, close: false, cut: 0 });
         }
         drop(io);
         Producer { conn: self.clone(), number, ended: AtomicBool::new(!ours) }
@@ -154,7 +157,7 @@ impl Io {
             }
             Wire::Exact { left } => {
                 let fitting = usize::try_from(*left).map_or(bytes, |left| bytes.get(..left).unwrap_or(bytes));
-                producing.too_long |= fitting.len() < bytes.len();
+                producing.cut += (bytes.len() - fitting.len()) as u64;
                 *left -= fitting.len() as u64;
                 self.outbox.extend(fitting.len(), |out| out.extend_from_slice(fitting));
             }
@@ -291,7 +294,8 @@ impl Producer {
         }
         let closing = self.conn.handle().is_draining() && io.is_last();
         let mut producing = io.producing.take()?;
-        let mut complaint = producing.too_long.then_some(Complaint::TooLong);
+        let (length, sent) = (producing.length, producing.length.saturating_sub(producing.cut));
+        let mut complaint = (producing.cut > 0).then_some(Complaint::TooLong);
         match producing.wire {
             Wire::Held { mut text, head, body, .. } => {
                 let size = BodySize::Known(body.len() as u64);
@@ -306,11 +310,11 @@ impl Producer {
             Wire::Exact { .. } => {
                 self.break_off(io, false);
                 let complaint = Some(Complaint::TooShort);
-                return Some(Produced { length: producing.length, next: None, complaint });
+                return Some(Produced { length, sent, next: None, complaint });
             }
         }
         let next = io.conclude(producing.close, now);
-        Some(Produced { length: producing.length, next, complaint })
+        Some(Produced { length, sent, next, complaint })
     }
 
     /// Takes the answer back, if nothing of it was sent: the request is at work again, for another answer.

@@ -132,7 +132,7 @@ fn a_declared_length_is_kept_to() {
     producer.begin();
     producer.push(b"defghi");
     let produced = producer.finish(Instant::now()).unwrap();
-    assert_eq!((produced.length, produced.complaint), (9, Some(Complaint::TooLong)));
+    assert_eq!((produced.length, produced.sent, produced.complaint), (9, 6, Some(Complaint::TooLong)));
     producer.conn().flush();
     let reply = client.answer();
     assert_eq!((reply.header("content-length"), reply.text()), (Some("6"), "abcdef"));

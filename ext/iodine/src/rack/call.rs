@@ -120,7 +120,7 @@ pub fn answer_request(ruby: &Ruby, request: &mut Request) -> Answered {
     let mut held = Held { input: nil, body: nil, stream: None, callbacks: Callbacks::none() };
     let called = call(ruby, request, body, number, &mut draft, &mut held);
     let outcome = match fork::is_inert() {
-        true => called.map(|_| Produce::Broken),
+        true => called.map(|_| Produce::Broken(None)),
         false => called.and_then(|rest| produce(ruby, request, number, rest, &mut draft, &mut held)),
     };
     if fork::is_inert() {
@@ -162,7 +162,11 @@ pub fn answer_request(ruby: &Ruby, request: &mut Request) -> Answered {
             answered.length = length;
             answered.outcome = Outcome::Produced(next);
         }
-        Ok(Produce::StreamsOn | Produce::Broken) => return answered,
+        Ok(Produce::StreamsOn) => return answered,
+        Ok(Produce::Broken(error)) => {
+            answered.error = error.or(answered.error);
+            return answered;
+        }
         Ok(Produce::Upgraded) => answered.outcome = Outcome::Upgraded,
         Ok(Produce::Whole) => answered.send(draft),
         Ok(Produce::Refused(upgrade)) => {
@@ -266,8 +270,9 @@ enum Produce {
     Produced(Option<Job>, u64),
     /// The application has kept the stream.
     StreamsOn,
-    /// The client has gone, or was cut off.
-    Broken,
+    /// The client has gone, or was cut off; what those are told who wait for the end of the answer. Or the socket is the
+    /// application's.
+    Broken(Option<Error>),
     /// The connection has left HTTP.
     Upgraded,
     /// The draft is the answer, and this is not going to be.
@@ -289,7 +294,7 @@ fn produce(
         Rest::Hijack(callable) => {
             let head = std::mem::take(&mut draft.head);
             hijack::hand_over(ruby, conn, number, head, callable).map_err(Failure::Raised)?;
-            return Ok(Produce::Broken);
+            return Ok(Produce::Broken(None));
         }
         Rest::Each(body, open) | Rest::Call(body, open) => (body, open),
         Rest::Refused(upgrade) => return Ok(Produce::Refused(upgrade)),
@@ -318,18 +323,21 @@ fn produce(
         rb_sys::Qnil as VALUE
     });
     run.map_err(Failure::Raised)?;
-    let Some(stream) = held.stream else { return Ok(Produce::Broken) };
+    let Some(stream) = held.stream else { return Ok(Produce::Broken(None)) };
     if fork::is_inert() {
-        return Ok(Produce::Broken);
+        return Ok(Produce::Broken(None));
     }
-    match () {
-        () if streams && stream.is_finished() => Ok(Produce::Produced(None, stream.length())),
-        () if streams => Ok(Produce::StreamsOn),
-        () => match stream.finish() {
-            Ended::Whole(next) => Ok(Produce::Produced(next, stream.length())),
-            Ended::Broken => Ok(Produce::Broken),
-        },
+    if streams && !stream.is_finished() {
+        return Ok(Produce::StreamsOn);
     }
+    let next = match stream.finish() {
+        Ended::Whole(next) => next,
+        Ended::Otherwise => None,
+    };
+    Ok(match stream.failure(ruby) {
+        None => Produce::Produced(next, stream.length()),
+        error => Produce::Broken(error),
+    })
 }
 
 /// Makes the connection what `begin` says.
@@ -346,7 +354,7 @@ fn begin_upgrade(
         rb_sys::Qnil as VALUE
     });
     made.map_err(Failure::Raised)?;
-    let Some(switch) = begun else { return Ok(Produce::Broken) };
+    let Some(switch) = begun else { return Ok(Produce::Broken(None)) };
     let handler = switch.handler;
     if request.conn.upgrade(number, head, switch) {
         return Ok(Produce::Upgraded);
@@ -355,7 +363,7 @@ fn begin_upgrade(
     if let Handler::Object(root) = handler {
         roots::release(root);
     }
-    Ok(Produce::Broken)
+    Ok(Produce::Broken(None))
 }
 
 /// `close` of a body is called once, whatever has happened before (F-29).

@@ -45,7 +45,20 @@ pub struct Stream {
     length: Cell<u64>,
     /// The client has to read before there is more. Only who has more to say waits for that.
     full: Cell<bool>,
-    closed: Cell<bool>,
+    state: Cell<State>,
+}
+
+/// How an answer stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// There may be more.
+    Open,
+    /// It is complete, and on its way.
+    Whole,
+    /// It can not be completed, and was broken off.
+    Broken,
+    /// The client has gone, and the application has heard of it.
+    Gone,
 }
 
 /// A body that comes chunked, and leaves in chunks of ours.
@@ -118,7 +131,7 @@ pub fn new(ruby: &Ruby, producer: Producer, chunked: bool, input: VALUE) -> Obj<
         entry: RefCell::new(None),
         length: Cell::new(0),
         full: Cell::new(false),
-        closed: Cell::new(false),
+        state: Cell::new(State::Open),
     })
 }
 
@@ -138,8 +151,8 @@ pub fn run_each(body: VALUE, stream: Obj<Stream>) {
 pub enum Ended {
     /// The answer is whole. The job is the next of its connection, now the caller's to run.
     Whole(Option<Job>),
-    /// The connection is broken off, or was gone.
-    Broken,
+    /// It is broken off, or had come to its end before.
+    Otherwise,
 }
 
 impl Stream {
@@ -148,14 +161,25 @@ impl Stream {
         self.producer.conn()
     }
 
-    /// Bytes of the body so far.
+    /// Bytes of the body so far; in the end, those that were sent.
     pub fn length(&self) -> u64 {
         self.length.get()
     }
 
-    /// Whether the application has closed it.
+    /// Whether the application has closed it, or has heard that nobody is there any more.
     pub fn is_finished(&self) -> bool {
-        self.closed.get()
+        self.state.get() != State::Open
+    }
+
+    /// Why the answer is not whole and never will be. The GVL is held.
+    pub fn failure(&self, ruby: &Ruby) -> Option<Error> {
+        match self.state.get() {
+            State::Open | State::Whole => None,
+            State::Broken => {
+                Some(exception(ruby.exception_io_error(), "the answer was broken off before it was whole"))
+            }
+            State::Gone => Some(disconnected(ruby)),
+        }
     }
 
     /// Sees to it that the head leaves before long.
@@ -172,32 +196,36 @@ impl Stream {
 
     /// The body is complete.
     pub fn finish(&self) -> Ended {
-        if self.closed.replace(true) {
-            return Ended::Broken;
+        if self.is_finished() {
+            return Ended::Otherwise;
         }
         let cut_short = self.chunks.borrow().as_ref().is_some_and(|chunks| chunks.begun && !chunks.ended);
         if cut_short {
             log::message(Level::Error, "the application's chunked body ends in the middle of a chunk.");
+            self.state.set(State::Broken);
             self.producer.abort();
-            return Ended::Broken;
+            return Ended::Otherwise;
         }
-        match self.producer.finish(Instant::now()) {
-            Some(Produced { length, next, complaint }) => {
-                if let Some(complaint) = complaint {
-                    complain(complaint, length);
-                }
-                match complaint {
-                    Some(Complaint::TooShort) => Ended::Broken,
-                    _ => Ended::Whole(next),
-                }
-            }
-            None => Ended::Broken,
+        let Some(produced) = self.producer.finish(Instant::now()) else {
+            self.state.set(State::Gone);
+            return Ended::Otherwise;
+        };
+        let Produced { length, sent, next, complaint } = produced;
+        self.length.set(sent);
+        if let Some(complaint) = complaint {
+            complain(complaint, length);
         }
+        if complaint == Some(Complaint::TooShort) {
+            self.state.set(State::Broken);
+            return Ended::Otherwise;
+        }
+        self.state.set(State::Whole);
+        Ended::Whole(next)
     }
 
     /// The body can not be completed. True if nothing of the answer was sent: then another one may be given.
     pub fn give_up(&self) -> bool {
-        self.closed.set(true);
+        self.state.set(State::Broken);
         let taken_back = self.producer.take_back();
         if !taken_back {
             self.producer.abort();
@@ -234,7 +262,7 @@ impl Stream {
     fn flush(ruby: &Ruby, this: Obj<Stream>) -> Result<Obj<Stream>, Error> {
         this.expect_open(ruby)?;
         match this.producer.begin() {
-            Room::Gone => Err(disconnected(ruby)),
+            Room::Gone => Err(this.gone(ruby)),
             Room::Enough | Room::Full => Ok(this),
         }
     }
@@ -246,15 +274,17 @@ impl Stream {
         match input.is_nil() {
             // SAFETY: a live value.
             true => unsafe { Value::from_raw(input::empty()) }.funcall("read", args),
-            false if this.closed.get() => Err(Error::new(ruby.exception_io_error(), "closed stream")),
+            false if matches!(this.state.get(), State::Whole | State::Broken) => {
+                Err(Error::new(ruby.exception_io_error(), "closed stream"))
+            }
             false => input.funcall("read", args),
         }
     }
 
     /// `close`, `close_write`: the answer is whole. Closing again does nothing.
-    fn close(this: &Stream) {
+    fn close(ruby: &Ruby, this: &Stream) -> Result<(), Error> {
         if fork::is_inert() {
-            return;
+            return Ok(());
         }
         if let Ended::Whole(next) = this.finish() {
             let handle = this.conn().handle();
@@ -264,12 +294,27 @@ impl Stream {
             handle.send(Command::Write(this.conn().clone()));
         }
         input::release(this.input.get());
-        let entry = this.entry.borrow_mut().take();
+        this.conclude(ruby).map_or(Ok(()), Err)
+    }
+
+    /// The answer has come to its end: writes its line, if it is whole, and calls those who wait for it, once. Returns what
+    /// is the death of this thread.
+    fn conclude(&self, ruby: &Ruby) -> Option<Error> {
+        let entry = self.entry.borrow_mut().take().filter(|_| self.state.get() == State::Whole);
         if let Some(LogEntry { head, status, started }) = entry {
-            let (conn, head, bytes, at) = (this.conn(), Some(&head), this.length.get(), Instant::now());
+            let (conn, head, bytes, at) = (self.conn(), Some(&head), self.length.get(), Instant::now());
             Answered { conn, head, status, bytes, started, at }.log();
         }
-        this.callbacks.replace(Callbacks::none()).run(None);
+        self.callbacks.replace(Callbacks::none()).run(self.failure(ruby).as_ref())
+    }
+
+    /// The client has gone. The application may drop the stream when it hears of that, so this is the end of the answer.
+    /// Returns what the application is to hear.
+    fn gone(&self, ruby: &Ruby) -> Error {
+        if self.state.get() == State::Open {
+            self.state.set(State::Gone);
+        }
+        self.conclude(ruby).unwrap_or_else(|| disconnected(ruby))
     }
 
     /// `close_read`: what is left of the request's body is not wanted.
@@ -278,15 +323,23 @@ impl Stream {
     }
 
     /// `closed?`: closed by the application, or left by the client.
-    fn is_closed(this: &Stream) -> bool {
-        this.closed.get() || fork::is_inert() || !this.producer.is_open()
+    fn is_closed(ruby: &Ruby, this: &Stream) -> Result<bool, Error> {
+        if this.is_finished() || fork::is_inert() {
+            return Ok(true);
+        }
+        if this.producer.is_open() {
+            return Ok(false);
+        }
+        this.state.set(State::Gone);
+        this.conclude(ruby).map_or(Ok(true), Err)
     }
 
     fn expect_open(&self, ruby: &Ruby) -> Result<(), Error> {
         // In a fork of the application the connection's lock may be held by a thread that is not there.
-        match self.closed.get() || fork::is_inert() {
-            true => Err(Error::new(ruby.exception_io_error(), "closed stream")),
-            false => Ok(()),
+        match self.state.get() {
+            State::Open if !fork::is_inert() => Ok(()),
+            State::Gone if !fork::is_inert() => Err(disconnected(ruby)),
+            _ => Err(Error::new(ruby.exception_io_error(), "closed stream")),
         }
     }
 
@@ -313,7 +366,7 @@ impl Stream {
         };
         self.full.set(room == Room::Full);
         match room {
-            Room::Gone => Err(disconnected(ruby)),
+            Room::Gone => Err(self.gone(ruby)),
             Room::Enough | Room::Full => Ok(length),
         }
     }
@@ -363,7 +416,7 @@ impl Stream {
             gvl::check_interrupts()?;
             match room {
                 Some(Room::Enough) => return Ok(()),
-                Some(Room::Gone) => return Err(disconnected(ruby)),
+                Some(Room::Gone) => return Err(self.gone(ruby)),
                 Some(Room::Full) | None => {}
             }
         }
@@ -382,10 +435,13 @@ fn disconnected(ruby: &Ruby) -> Error {
     // SAFETY: the class, set by `init`.
     let class =
         DISCONNECTED.get().and_then(|class| ExceptionClass::from_value(unsafe { Value::from_raw(*class) }));
-    Error::new(
-        class.unwrap_or_else(|| ruby.exception_io_error()),
-        "the client has left before the answer was whole",
-    )
+    let class = class.unwrap_or_else(|| ruby.exception_io_error());
+    exception(class, "the client has left before the answer was whole")
+}
+
+/// As an object, for those who are told of it without a `rescue`.
+fn exception(class: ExceptionClass, text: &str) -> Error {
+    class.new_instance((text,)).map_or_else(|error| error, Error::from)
 }
 
 fn complain(complaint: Complaint, length: u64) {
