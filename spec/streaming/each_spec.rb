@@ -241,6 +241,21 @@ RSpec.describe "a body with each" do
     end
   end
 
+  # RFC 9112 section 6.3
+  it "has no length but that of its chunks when the application names both (F-27)" do
+    both = "{ 'Content-Length' => '14', 'transfer-encoding' => 'chunked' }"
+    chunks = ["5\\r\\nhello\\r\\n", "0\\r\\n\\r\\n"]
+    response = ask_at_gate("[200, #{both}, #{each("y << \"#{chunks[0]}\"; gate.pop; y << \"#{chunks[1]}\"")}]")
+    expect([response["content-length"], response["transfer-encoding"], response.body]).to eq([nil, "chunked", "hello"])
+    quick = "[200, #{both}, #{each("y << \"#{chunks.join}\"")}]"
+    RawClient.open(server.port) do |client|
+      expect(ask(quick, client: client).body).to eq("hello")
+      expect(ask(quick, client: client, verb: "HEAD")["content-length"]).to be_nil
+      expect(ask(quick, client: client).body).to eq("hello")
+    end
+    expect(server.log).not_to match(/corrected to the 5 bytes/)
+  end
+
   it "passes Rack::Lint" do
     linted = serve(Asking::APP, threads: 2, lint: true)
     RawClient.open(linted.port) do |client|

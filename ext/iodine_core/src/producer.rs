@@ -301,7 +301,9 @@ impl Producer {
                 let size = BodySize::Known(body.len() as u64);
                 let finished = head.resume(&mut text).finish(size, &http_date(), closing);
                 producing.close = !finished.keep_alive;
-                complaint = finished.length_corrected.then_some(Complaint::Corrected);
+                // Beside chunks the declared length never counted.
+                let corrected = finished.length_corrected && !head.is_chunked();
+                complaint = corrected.then_some(Complaint::Corrected);
                 text.extend_from_slice(&body);
                 io.outbox.push(text);
             }

@@ -141,6 +141,24 @@ fn a_declared_length_is_kept_to() {
 }
 
 #[test]
+fn chunks_of_the_application_have_no_declared_length() {
+    let mut server = silent_server();
+    for (early, framing) in [(true, "transfer-encoding: chunked"), (false, "content-length: 3")] {
+        let (mut client, request) = asked(&mut server, &get("/"));
+        let producer = produce(&request, &[("content-length", "6"), ("transfer-encoding", "chunked")]);
+        if early {
+            producer.begin();
+        }
+        producer.push(b"abc");
+        finish(&producer);
+        let end: &[u8] = if early { b"\r\n\r\n3\r\nabc\r\n0\r\n\r\n" } else { b"\r\n\r\nabc" };
+        let text = String::from_utf8(read_until(&mut client, end)).unwrap();
+        let is_framing = |line: &&str| line.starts_with("content-length") || line.starts_with("transfer-");
+        assert_eq!(text.lines().filter(is_framing).collect::<Vec<_>>(), [framing]);
+    }
+}
+
+#[test]
 fn a_body_shorter_than_declared_breaks_the_connection_off() {
     let mut server = silent_server();
     let (mut client, request) = asked(&mut server, &get("/"));

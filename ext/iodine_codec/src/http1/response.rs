@@ -145,7 +145,7 @@ impl<'b> ResponseEncoder<'b> {
         self.head.close
     }
 
-    /// The length the application declared, if it is one number.
+    /// See [`OpenHead::declared_length`].
     pub fn declared_length(&self) -> Option<u64> {
         self.head.declared_length()
     }
@@ -230,11 +230,12 @@ impl OpenHead {
         self.chunked
     }
 
-    /// The length the application declared, if it is one number.
+    /// The length the application declared, if it is one number, and counts: chunks have no other length than their own
+    /// (RFC 9112 section 6.3).
     pub fn declared_length(&self) -> Option<u64> {
         match self.length {
-            DeclaredLength::Bytes(length) => Some(length),
-            DeclaredLength::Absent | DeclaredLength::Bad => None,
+            DeclaredLength::Bytes(length) if !self.chunked => Some(length),
+            _ => None,
         }
     }
 
@@ -278,10 +279,9 @@ impl OpenHead {
 
     /// RFC 9110 section 9.3.2: what a GET would have had, as far as that is known.
     fn length_for_head(&self, body: BodySize) -> Option<u64> {
-        match (body, self.length) {
+        match (body, self.declared_length()) {
             (BodySize::ChunkedByApp, _) => None,
-            (_, DeclaredLength::Bytes(length)) => Some(length),
-            (BodySize::Known(length), _) => Some(length),
+            (_, Some(length)) | (BodySize::Known(length), None) => Some(length),
             _ => None,
         }
     }
@@ -550,8 +550,11 @@ mod tests {
         let mut encoder = ResponseEncoder::new(&mut out, STAYS, 200);
         assert_eq!((encoder.declared_length(), encoder.has_chunked()), (None, false));
         encoder.header(b"Content-Length", b"12").unwrap();
+        assert_eq!((encoder.declared_length(), encoder.has_chunked()), (Some(12), false));
         encoder.header(b"Transfer-Encoding", b"gzip, Chunked").unwrap();
-        assert_eq!((encoder.declared_length(), encoder.has_chunked()), (Some(12), true));
+        assert_eq!((encoder.declared_length(), encoder.has_chunked()), (None, true));
+        let mut encoder = ResponseEncoder::new(&mut out, STAYS, 200);
+        encoder.header(b"content-length", b"12").unwrap();
         encoder.header(b"content-length", b"13").unwrap();
         assert_eq!(encoder.declared_length(), None);
     }
@@ -631,6 +634,7 @@ mod tests {
             (&[], BodySize::ChunkedByUs, ""),
             (&[], BodySize::UntilClose, ""),
             (&[("Transfer-Encoding", "chunked")], BodySize::ChunkedByApp, ""),
+            (&[("Transfer-Encoding", "chunked"), ("Content-Length", "7")], BodySize::UntilClose, ""),
         ] {
             let (text, finished) = encoded(HEAD, 200, headers, body);
             assert_eq!(text, lines, "{body:?}");
