@@ -256,6 +256,28 @@ RSpec.describe "a body with each" do
     expect(server.log).not_to match(/corrected to the 5 bytes/)
   end
 
+  it "is plain text where the application's word that it is chunked is not true (F-27)" do
+    coded = "{ 'transfer-encoding' => 'chunked' }"
+    ["'cafe'", "'ca', 'fe'", "'ca', 'fe', 'x'", "'cafe;a=', ' '", "\"5\\r\\n\""].each do |parts|
+      plain = value_of("[#{parts}].join")
+      expect(ask("[200, #{coded}, [#{parts}].each]").body).to eq(plain), parts
+    end
+  end
+
+  it "is a 500 when its last chunk is missing and nothing was sent" do
+    coded = "{ 'transfer-encoding' => 'chunked' }"
+    server.log_after(/ends before its last chunk/) do
+      RawClient.open(server.port) do |client|
+        expect(ask("[200, #{coded}, [\"5\\r\\nhello\\r\\n\"].each]", client: client).status).to eq(500)
+        expect(ask("[200, text, ['next']]", client: client).body).to eq("next")
+      end
+    end
+    server.log_after(/ends before its last chunk/) do
+      told = converse_at_gate("[200, #{coded}, #{each("y << \"5\\r\\nhello\\r\\n\"; gate.pop")}]", &:read_all)
+      expect(told).to end_with("5\r\nhello\r\n")
+    end
+  end
+
   it "passes Rack::Lint" do
     linted = serve(Asking::APP, threads: 2, lint: true)
     RawClient.open(linted.port) do |client|

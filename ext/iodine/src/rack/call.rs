@@ -330,6 +330,9 @@ fn produce(
     if streams && !stream.is_finished() {
         return Ok(Produce::StreamsOn);
     }
+    if !streams {
+        stream.expect_last_chunk(ruby).map_err(Failure::Raised)?;
+    }
     let next = match stream.finish() {
         Ended::Whole(next) => next,
         Ended::Otherwise => None,

@@ -64,8 +64,17 @@ enum State {
 /// A body that comes chunked, and leaves in chunks of ours.
 struct Chunks {
     decoder: ChunkedDecoder,
-    begun: bool,
-    ended: bool,
+    stage: Stage,
+}
+
+/// How far a chunked body has come.
+enum Stage {
+    /// It may still be plain text, which is this so far: no more than the first line of a chunk.
+    Doubtful(Vec<u8>),
+    /// It is chunked.
+    Chunked,
+    /// The last chunk was there.
+    Ended,
 }
 
 struct LogEntry {
@@ -122,7 +131,8 @@ pub fn init(ruby: &Ruby, iodine: RModule, base: RModule) -> Result<(), Error> {
 /// A stream to produce a body with. `chunked` says that the application chunks it. The GVL is held; may raise
 /// NoMemoryError.
 pub fn new(ruby: &Ruby, producer: Producer, chunked: bool, input: VALUE) -> Obj<Stream> {
-    let chunks = chunked.then(|| Chunks { decoder: ChunkedDecoder::new(), begun: false, ended: false });
+    let chunks =
+        chunked.then(|| Chunks { decoder: ChunkedDecoder::new(), stage: Stage::Doubtful(Vec::new()) });
     ruby.obj_wrap(Stream {
         producer: ManuallyDrop::new(producer),
         chunks: RefCell::new(chunks),
@@ -199,13 +209,7 @@ impl Stream {
         if self.is_finished() {
             return Ended::Otherwise;
         }
-        let cut_short = self.chunks.borrow().as_ref().is_some_and(|chunks| chunks.begun && !chunks.ended);
-        if cut_short {
-            log::message(Level::Error, "the application's chunked body ends in the middle of a chunk.");
-            self.state.set(State::Broken);
-            self.producer.abort();
-            return Ended::Otherwise;
-        }
+        self.take_for_plain();
         let Some(produced) = self.producer.finish(Instant::now()) else {
             self.state.set(State::Gone);
             return Ended::Otherwise;
@@ -221,6 +225,34 @@ impl Stream {
         }
         self.state.set(State::Whole);
         Ended::Whole(next)
+    }
+
+    /// Sees to it that a body that the application has chunked has come to its end. The GVL is held.
+    pub fn expect_last_chunk(&self, ruby: &Ruby) -> Result<(), Error> {
+        match self.chunks.borrow().as_ref().map(|chunks| &chunks.stage) {
+            Some(Stage::Chunked) if !self.is_finished() => {
+                let text = "the application's chunked body ends before its last chunk";
+                Err(exception(ruby.exception_io_error(), text))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What has not become a chunk up to here is plain text (F-27).
+    fn take_for_plain(&self) {
+        let mut slot = self.chunks.borrow_mut();
+        let Some(Chunks { stage: Stage::Doubtful(text), .. }) = slot.as_mut() else { return };
+        let text = std::mem::take(text);
+        *slot = None;
+        if !text.is_empty() {
+            self.push(&text);
+        }
+    }
+
+    /// Sends a copy of `bytes`.
+    fn push(&self, bytes: &[u8]) -> Room {
+        self.length.set(self.length.get() + bytes.len() as u64);
+        self.producer.push(bytes)
     }
 
     /// The body can not be completed. True if nothing of the answer was sent: then another one may be given.
@@ -356,13 +388,11 @@ impl Stream {
         let room = match length {
             0 => Room::Enough,
             _ if chunked => self.put_chunked(ruby, body::bytes(&string))?,
-            _ => {
+            _ if length as u64 >= LENT_FROM => {
                 self.length.set(self.length.get() + length as u64);
-                match length as u64 {
-                    LENT_FROM.. => self.producer.push_borrowed(body::lend(string)),
-                    _ => self.producer.push(body::bytes(&string)),
-                }
+                self.producer.push_borrowed(body::lend(string))
             }
+            _ => self.push(body::bytes(&string)),
         };
         self.full.set(room == Room::Full);
         match room {
@@ -376,30 +406,30 @@ impl Stream {
     fn put_chunked(&self, ruby: &Ruby, bytes: &[u8]) -> Result<Room, Error> {
         let limits = Limits { body: u64::MAX, ..Limits::default() };
         let mut slot = self.chunks.borrow_mut();
-        let Some(chunks) = slot.as_mut() else { return Ok(Room::Enough) };
         let mut rest = bytes;
         let mut room = Room::Enough;
-        while !rest.is_empty() {
-            match chunks.decoder.decode(rest, &limits) {
-                Ok((used, piece)) if !chunks.ended => {
+        while let (Some(Chunks { decoder, stage }), false) = (slot.as_mut(), rest.is_empty()) {
+            let decoded = decoder.decode(rest, &limits);
+            match (stage, decoded) {
+                (Stage::Doubtful(text), Ok((_, Piece::NeedMore))) => {
+                    text.extend_from_slice(rest);
+                    return Ok(room);
+                }
+                (Stage::Doubtful(_), Err(_)) => {
+                    drop(slot);
+                    self.take_for_plain();
+                    return Ok(self.push(rest));
+                }
+                (Stage::Ended, _) | (Stage::Chunked, Err(_)) => {
+                    let text = "the application's chunks are malformed";
+                    return Err(Error::new(ruby.exception_io_error(), text));
+                }
+                (stage, Ok((used, piece))) => {
+                    *stage = if piece == Piece::End { Stage::Ended } else { Stage::Chunked };
                     if let Piece::Data(data) = piece {
-                        self.length.set(self.length.get() + data.len() as u64);
-                        room = self.producer.push(data);
+                        room = self.push(data);
                     }
-                    chunks.begun = true;
-                    chunks.ended = piece == Piece::End;
                     rest = rest.get(used..).unwrap_or_default();
-                }
-                Err(_) if !chunks.begun => {
-                    *slot = None;
-                    self.length.set(bytes.len() as u64);
-                    return Ok(self.producer.push(bytes));
-                }
-                _ => {
-                    return Err(Error::new(
-                        ruby.exception_io_error(),
-                        "the application's chunks are malformed",
-                    ));
                 }
             }
         }
