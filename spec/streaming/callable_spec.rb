@@ -221,4 +221,40 @@ RSpec.describe "a callable body" do
       expect(lines_of("/long")).to contain_exactly(/ 200 10b /)
     end
   end
+
+  describe "chunked by the application (F-27)" do
+    coded = "{ 'transfer-encoding' => 'chunked' }"
+    chunks = "\"3\\r\\nabc\\r\\n\", \"4\\r\\n\", \"defg\", \"\\r\\n\", \"0\\r\\n\\r\\n\""
+
+    it "is decoded, and chunked anew" do
+      expect(ask(stream("stream.write(#{chunks}); stream.close", headers: coded)).body).to eq("abcdefg")
+      response = ask(stream("stream.flush; [#{chunks}].each { |part| stream.write(part); stream.flush }; stream.close", headers: coded))
+      expect([response.all("transfer-encoding"), response.body]).to eq([["chunked"], "abcdefg"])
+    end
+
+    it "is sent as it is where it is plain text" do
+      ["'hello'", "'cafe'", "'da', 'ta: x'", "'ab', '', 'c'"].each do |parts|
+        plain = parts.delete("', ")
+        expect(ask(stream("stream.write(#{parts}); stream.close", headers: coded)).body.delete(" ")).to eq(plain), parts
+        expect(ask(stream("stream.flush; stream.write(#{parts}); stream.close", headers: coded)).body.delete(" ")).to eq(plain), parts
+      end
+    end
+
+    it "does not hold plain text back once it is flushed" do
+      RawClient.open(server.port) do |client|
+        client.write(request_for(stream("$stream = stream; stream << 'cafe'; stream.flush", headers: coded)))
+        nil until client.read_line == "\r\n"
+        expect(client.read_exactly(9)).to eq("4\r\ncafe\r\n")
+        value_of("$stream << 'd'; $stream.close; nil")
+        expect(client.read_exactly(11)).to eq("1\r\nd\r\n0\r\n\r\n")
+      end
+    end
+
+    it "is broken off when its last chunk is missing" do
+      server.log_after(/ends before its last chunk/) do
+        told = RawClient.converse(server.port, request_for(stream("stream.flush; stream << \"3\\r\\nabc\\r\\n\"; stream.close", headers: coded)))
+        expect(told).not_to include("\r\n0\r\n")
+      end
+    end
+  end
 end

@@ -310,7 +310,7 @@ fn produce(
     let streams = matches!(rest, Rest::Call(..));
     let run = gvl::protect(|| {
         let Some(producer) = producer.take() else { return rb_sys::Qnil as VALUE };
-        let stream = stream::new(ruby, producer, !streams && open.is_chunked(), held.input);
+        let stream = stream::new(ruby, producer, open.is_chunked(), held.input);
         held.stream = Some(stream);
         match streams {
             true => {

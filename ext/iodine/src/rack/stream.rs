@@ -104,6 +104,8 @@ impl Drop for Stream {
     }
 }
 
+const CUT_SHORT: &str = "the application's chunked body ends before its last chunk";
+
 static DISCONNECTED: OnceLock<VALUE> = OnceLock::new();
 
 /// Defines the class, and `Iodine::ClientDisconnected`.
@@ -210,6 +212,12 @@ impl Stream {
             return Ended::Otherwise;
         }
         self.take_for_plain();
+        if self.is_cut_short() {
+            log::message(Level::Error, &format!("{CUT_SHORT}."));
+            self.state.set(State::Broken);
+            self.producer.abort();
+            return Ended::Otherwise;
+        }
         let Some(produced) = self.producer.finish(Instant::now()) else {
             self.state.set(State::Gone);
             return Ended::Otherwise;
@@ -229,13 +237,24 @@ impl Stream {
 
     /// Sees to it that a body that the application has chunked has come to its end. The GVL is held.
     pub fn expect_last_chunk(&self, ruby: &Ruby) -> Result<(), Error> {
-        match self.chunks.borrow().as_ref().map(|chunks| &chunks.stage) {
-            Some(Stage::Chunked) if !self.is_finished() => {
-                let text = "the application's chunked body ends before its last chunk";
-                Err(exception(ruby.exception_io_error(), text))
-            }
-            _ => Ok(()),
+        match self.is_cut_short() {
+            true => Err(exception(ruby.exception_io_error(), CUT_SHORT)),
+            false => Ok(()),
         }
+    }
+
+    fn is_cut_short(&self) -> bool {
+        let chunks = self.chunks.borrow();
+        !self.is_finished() && chunks.as_ref().is_some_and(|chunks| matches!(chunks.stage, Stage::Chunked))
+    }
+
+    /// Whether the first line is there in part. Nobody flushes in the middle of a chunk's.
+    fn is_doubtful_line(&self) -> bool {
+        let text = |chunks: &Chunks| match &chunks.stage {
+            Stage::Doubtful(text) => !text.is_empty() && !text.contains(&b'\n'),
+            Stage::Chunked | Stage::Ended => false,
+        };
+        self.chunks.borrow().as_ref().is_some_and(text)
     }
 
     /// What has not become a chunk up to here is plain text (F-27).
@@ -293,6 +312,9 @@ impl Stream {
     /// `flush`: what was written, and be it only the head, leaves at once.
     fn flush(ruby: &Ruby, this: Obj<Stream>) -> Result<Obj<Stream>, Error> {
         this.expect_open(ruby)?;
+        if this.is_doubtful_line() {
+            this.take_for_plain();
+        }
         match this.producer.begin() {
             Room::Gone => Err(this.gone(ruby)),
             Room::Enough | Room::Full => Ok(this),
