@@ -219,6 +219,19 @@ RSpec.describe "files named by the application" do
       expect(ask("[200, text, File.open(F + '/large.bin')]").body == large).to be(true)
     end
 
+    it "a File that was read in part is sent from there, as each does" do
+      ["/a.txt", "/large.bin"].each do |path|
+        content = File.binread(folder + path)
+        expect(ask("[200, text, File.open(F + '#{path}').tap { |file| file.read(4) }]").body == content[4..]).to be(true)
+        closed = "[200, text, File.open(F + '#{path}').tap { |file| file.read(4); file.close }]"
+        expect(ask(closed).body == content).to be(true)
+      end
+    end
+
+    it "a File that has more to say than its size is read" do
+      expect(ask("[200, text, File.open('/proc/self/status')]").body).to match(/^VmRSS:/)
+    end
+
     it "only if they are as long as the application says" do
       response = ask("[206, { 'content-length' => '3', 'content-range' => 'bytes 0-2/10' }, Named.new(F + '/a.txt', '012')]")
       expect([response.body, response["content-length"]]).to eq(%w[012 3])

@@ -10,6 +10,10 @@ use iodine_core::static_files::{self, Folder, OpenFile, Reply, Sendfile};
 use iodine_core::{FilePart, Piece, Request};
 use rb_sys::{VALUE, ruby_value_type};
 use std::ffi::OsStr;
+use std::fs::File;
+use std::io::Seek;
+use std::mem::ManuallyDrop;
+use std::os::fd::FromRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -112,8 +116,8 @@ pub fn write(draft: &mut response::Draft, request: &Request, closing: bool, name
 }
 
 /// The file that a body names by `to_path`, and its length. `None` when there is none, or when it has another length than
-/// the application declared: then its bytes are not those of the file, and `each` tells which. The GVL is held; may raise
-/// what `to_path` raises.
+/// the application declared: then its bytes are not those of the file, and `each` tells which. So it is with an IO that was
+/// read in part, and with one whose size says nothing, as below /proc. The GVL is held; may raise what `to_path` raises.
 pub fn of_body(body: VALUE, declared: Option<u64>) -> Option<(Piece, u64)> {
     let is_plain = rb_sys::SPECIAL_CONST_P(body)
         || is_type(body, ruby_value_type::RUBY_T_ARRAY)
@@ -127,8 +131,26 @@ pub fn of_body(body: VALUE, declared: Option<u64>) -> Option<(Piece, u64)> {
     if !is_type(path, ruby_value_type::RUBY_T_STRING) {
         return None;
     }
+    let is_io = is_type(body, ruby_value_type::RUBY_T_FILE);
+    if is_io && was_read(body) {
+        return None;
+    }
     let path = bytes(&path).to_vec();
-    without_gvl(|| open(Path::new(OsStr::from_bytes(&path)), declared))
+    let file = without_gvl(|| open(Path::new(OsStr::from_bytes(&path)), declared));
+    file.filter(|(_, length)| !is_io || *length > 0)
+}
+
+/// Whether an open IO is behind its beginning. What has no position, as a pipe, names no file that is sent. The GVL is held.
+fn was_read(io: VALUE) -> bool {
+    // SAFETY: a live IO; the GVL is held.
+    let closed =
+        unsafe { rb_sys::rb_funcallv(io, rb_sys::rb_intern2(c"closed?".as_ptr(), 7), 0, std::ptr::null()) };
+    if closed != rb_sys::Qfalse as VALUE {
+        return false;
+    }
+    // SAFETY: the IO is open, so this raises nothing; its descriptor is only borrowed, and never closed here.
+    let mut file = ManuallyDrop::new(unsafe { File::from_raw_fd(rb_sys::rb_io_descriptor(io)) });
+    file.stream_position().is_ok_and(|position| position > 0)
 }
 
 fn open(path: &Path, declared: Option<u64>) -> Option<(Piece, u64)> {
