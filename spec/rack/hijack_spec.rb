@@ -83,6 +83,13 @@ RSpec.describe "rack.hijack" do
     end
   end
 
+  it "makes nothing of what the application returns, whatever that is" do
+    before = server.log.bytesize
+    ["nil", "42", "[]", "[200]", "['x', 3, nil]", "Object.new"].each { |code| wire("#{take}io.close; #{code}") }
+    server.log_after(/the last one/) { wire("#{take}io.close; raise 'the last one'") }
+    expect(server.log.byteslice(before..)).not_to match(/can not be sent/)
+  end
+
   it "closes the body that the application returns, without running it" do
     code = <<~RUBY
       #{take}

@@ -241,7 +241,12 @@ fn call(
         hijack::Hijack::set_env(hijack, env);
         // SAFETY: the GVL is held; what is raised is caught by `protect`.
         let answer = unsafe { rb_sys::rb_funcallv(app, ids().call, 1, &env) };
-        written = response::unpack(answer).and_then(|parts| {
+        let unpacked = response::unpack(answer);
+        if unpacked.is_err() && request.conn.is_hijacked() {
+            // What else it returns is ignored.
+            return nil;
+        }
+        written = unpacked.and_then(|parts| {
             held.body = parts.2;
             (held.callbacks.status, held.callbacks.headers) = (parts.0, parts.1);
             if request.conn.is_hijacked() {

@@ -68,22 +68,29 @@ pub fn unpack(answer: VALUE) -> Result<(VALUE, VALUE, VALUE), Fault> {
     }
 }
 
-/// An Integer, or a String that begins with one. The GVL is held.
+/// An Integer, or what `to_i` makes one of (Rack 2). The GVL is held; may raise what `to_i` raises.
 pub fn parse_status(value: VALUE) -> Result<u16, Fault> {
-    let number = if rb_sys::FIXNUM_P(value) {
-        // SAFETY: it is a Fixnum.
-        Some(unsafe { rb_sys::FIX2LONG(value) })
-    } else if body::is_type(value, ruby_value_type::RUBY_T_STRING) {
-        let digits = body::bytes(&value).iter().take_while(|byte| byte.is_ascii_digit());
-        Some(digits.take(4).fold(0, |number, digit| number * 10 + i64::from(digit - b'0')))
-    } else {
-        None
+    let number = match rb_sys::FIXNUM_P(value) {
+        true => value,
+        false => to_integer(value),
     };
-    match number {
-        Some(number @ 101..=999) => Ok(number as u16),
-        Some(number) => Err(Fault::new(format!("{number} can not be the status of an answer"))),
-        None => Err(Fault::new(format!("the status is a {}, not an Integer", body::class_name(value)))),
+    if !rb_sys::FIXNUM_P(number) {
+        return Err(Fault::new(format!("the status is a {}, not an Integer", body::class_name(value))));
     }
+    // SAFETY: it is a Fixnum.
+    match unsafe { rb_sys::FIX2LONG(number) } {
+        number @ 101..=999 => Ok(number as u16),
+        number => Err(Fault::new(format!("{number} can not be the status of an answer"))),
+    }
+}
+
+fn to_integer(value: VALUE) -> VALUE {
+    let nil = rb_sys::Qnil as VALUE;
+    if value == nil || !body::responds_to(value, "to_i") {
+        return nil;
+    }
+    // SAFETY: the GVL is held; a live value.
+    unsafe { rb_sys::rb_funcallv(value, rb_sys::rb_intern2(c"to_i".as_ptr(), 4), 0, std::ptr::null()) }
 }
 
 /// Writes the answer into `draft`, as far as it is there. The GVL is held; may raise.
