@@ -81,6 +81,8 @@ module Iodine
           DEFAULT_SETTINGS[:port] = port.to_s if port
           return unless address
 
+          raise BadOption, "-bind takes an address or the path of a Unix socket, not #{address}" if address.include?("://")
+
           DEFAULT_SETTINGS[:address] = address
           return unless UNIX_SOCKET.match?(address)
 

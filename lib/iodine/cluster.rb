@@ -36,6 +36,7 @@ module Iodine
 
       def run
         @server.lead(self)
+        @server.begin_serving
         Base.start_master(@slots.size)
         Engines.come_back
         Unsent.hand_over_to_cluster
@@ -144,7 +145,10 @@ module Iodine
         signal_workers(:HUP) if @server.reopen_logs
       end
 
+      # Once for all that die together: what they die of is one cause.
       def delay_spawning
+        return if @spawn_at
+
         delay = [FIRST_DELAY * (2**@young_deaths), LAST_DELAY].min
         @young_deaths += 1
         @spawn_at = now + delay
@@ -166,6 +170,7 @@ module Iodine
         @workers.delete(worker)
         expected = @outgoing.delete(worker) || worker.leaving == :asked
         Base.vacate(worker.slot)
+        PidFile.put_back
         return if @server.stopping?
 
         mourn(worker, status) unless expected && status&.success?

@@ -35,6 +35,8 @@ module Iodine
         rescue SignalException
           raise
         rescue Exception => error # rubocop:disable Lint/RescueException -- an `exit` is an error in any request
+          raise if Base.forked?
+
           Base.log(2, "warm-up: GET / failed: #{error.class}: #{error.message}")
         end
 

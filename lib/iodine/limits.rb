@@ -98,7 +98,7 @@ module Iodine
         def usable?(key, value)
           return false unless value.is_a?(ALL.fetch(key) == :count ? Integer : Numeric) && value.real?
 
-          SIGNED.include?(key) || value >= 0
+          value >= 0 || (SIGNED.include?(key) && value.negative?)
         end
       end
     end

@@ -44,18 +44,28 @@ module Iodine
       end
 
       def read_url(url)
-        return @path = url if url.start_with?(*RELATIVE)
+        return read_relative(url) if url.start_with?(*RELATIVE)
 
         parts = URL.match(url)
         authority = AUTHORITY.match(parts[:authority])
         refuse("the URL #{url.inspect} can not be understood") if url.empty? || authority.nil?
 
         @scheme = parts[:scheme]&.downcase
-        @mode ||= parts[:query].to_s[/(?:\A|&)mode=0?([0-7]{3})(?:&|\z)/, 1]&.to_i(8)
+        read_mode(parts[:query])
         return @path = parts[:path] if unix?(parts, authority)
 
         @host = authority[:ipv6] || presence(authority[:host])
         @port = authority[:port] ? number(authority[:port]) : USUAL_PORTS.fetch(scheme) { default_port }
+      end
+
+      # The path of a socket, maybe with a mode.
+      def read_relative(url)
+        @path, query = url.split("?", 2)
+        read_mode(query)
+      end
+
+      def read_mode(query)
+        @mode ||= query.to_s[/(?:\A|&)mode=0?([0-7]{3})(?:&|\z)/, 1]&.to_i(8)
       end
 
       # No host and no port to speak of: the path is that of a socket.

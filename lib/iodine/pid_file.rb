@@ -32,11 +32,24 @@ module Iodine
         self
       end
 
-      # For a file that somebody else writes and has every process remove that ends, a worker too, as rackup and Rails do: the
-      # master puts it back.
-      def outlast_workers
-        Iodine.on_state(:enter_master) { write unless File.exist?(path) }
-        self
+      class << self
+        # For a file that somebody else has written for this process and has every process remove that ends, a worker too, as
+        # rackup and Rails do: the master puts it back.
+        #
+        # @param path [String, nil]
+        def outlast_workers(path)
+          path = File.expand_path(path.to_s) unless path.to_s.empty?
+          @kept = path if path && File.file?(path) && File.binread(path, 64).to_i == Process.pid
+        rescue SystemCallError => error
+          Base.log(3, "could not read the pid file: #{error.message}")
+        end
+
+        # After a worker has ended.
+        def put_back
+          File.write(@kept, Process.pid.to_s) if @kept && !File.exist?(@kept)
+        rescue SystemCallError => error
+          Base.log(2, "could not write the pid file: #{error.message}")
+        end
       end
 
       # Says so, but goes on, when the file is that of a living process, or cannot be written.

@@ -19,7 +19,7 @@ module Iodine
       # @raise [RuntimeError] when the address cannot be bound
       def run(app, options = {})
         Iodine.listen(service: :http, handler: app, port: options[:Port], address: options[:Host])
-        Base::PidFile.new(options[:pid]).outlast_workers if options[:pid]
+        Base::PidFile.outlast_workers(options[:pid])
         yield self if block_given?
         Iodine.start
         true

@@ -59,6 +59,7 @@ module Iodine
         @rotated = false
         # What is raised at the very end.
         @last = nil
+        @serving = false
       end
 
       def stopping?
@@ -94,6 +95,7 @@ module Iodine
         @stopping = false
         @exit_signals = 0
         @cluster = @last = nil
+        @serving = false
         Server.child = Server.worker = true
         Unsent.inherit
         State.fire(:after_fork)
@@ -104,16 +106,26 @@ module Iodine
       end
 
       # An `exit` of the application at a time when the server has to end in its own way first: that comes now, the exit then.
-      # Safe in a trap.
+      # Before it serves there is nothing to end, and a block of the start may never return. Safe in a trap.
       def end_with(error)
+        raise error unless @serving
+
         @last ||= error
         stop
+      end
+
+      # From here on there is something to end.
+      def begin_serving
+        @serving = true
       end
 
       # Runs the blocks of an event of the end.
       def fire_at_the_end(event)
         State.fire(event)
       rescue SystemExit, SignalException => error
+        # The end of a child that a block has forked.
+        raise if Base.forked?
+
         end_with(error)
       end
 
@@ -163,6 +175,8 @@ module Iodine
 
         @exit_signals += 1
         stop
+        # A block of the start may never return.
+        raise SignalException, name if insisted? && !@serving
       end
 
       def handle_restart
@@ -181,6 +195,7 @@ module Iodine
 
       def serve(slot)
         yield
+        begin_serving
         Base.start_worker(slot, Limits.of_process)
         @bell = IO.for_fd(Base.notice_descriptor, autoclose: false)
         Server.worker = true

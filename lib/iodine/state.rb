@@ -54,11 +54,17 @@ module Iodine
         def call(block)
           block.call
           nil
-        rescue SystemExit, SignalException => error
-          error
         rescue Exception => error # rubocop:disable Lint/RescueException -- whatever it is, the others have their turn
+          return error if ends?(error)
+
           Base.report(error)
           nil
+        end
+
+        # The last one is of a Timeout around `start`.
+        def ends?(error)
+          error.is_a?(SystemExit) || error.is_a?(SignalException) ||
+            (defined?(Timeout::ExitException) && error.is_a?(Timeout::ExitException))
         end
       end
     end

@@ -52,9 +52,9 @@ module Iodine
         def run_idle_blocks
           blocks = @idle
           @idle = []
-          call_reporting(blocks.shift) until blocks.empty?
+          call_reporting(blocks.shift) until blocks.empty? || Base.forked?
         ensure
-          blocks.each { |block| when_idle(block) }
+          blocks.each { |block| when_idle(block) } unless Base.forked?
         end
 
         def milliseconds!(value, text)
@@ -69,6 +69,8 @@ module Iodine
         def call_reporting(block)
           block.call
         rescue Exception => error # rubocop:disable Lint/RescueException -- as in any task
+          raise if Base.forked?
+
           Base.report(error)
         end
 

@@ -178,6 +178,12 @@ RSpec.describe "serving from the command line" do
     end
   end
 
+  def pid_of_rackup
+    File.read("rackup.pid").to_i
+  rescue Errno::ENOENT
+    nil
+  end
+
   describe "as the server of others" do
     one = { "THREADS" => "1", "WORKERS" => "1" }
     available = ->(file) { !Gem.find_files("#{file}.rb").empty? }
@@ -197,8 +203,14 @@ RSpec.describe "serving from the command line" do
         serve("-s", "iodine", "-p", port.to_s, "-o", "127.0.0.1", "-P", "rackup.pid", env: { "THREADS" => "1", "WORKERS" => "2" }, with: rackup)
         worker = get.body.to_i
         Process.kill("TERM", worker)
-        Timeout.timeout(deadline) { sleep 0.02 until gone?(worker) && File.exist?("rackup.pid") }
-        expect(File.read("rackup.pid").to_i).to eq(@pid)
+        Timeout.timeout(deadline) { sleep 0.02 until gone?(worker) }
+        Timeout.timeout(deadline) { sleep 0.02 until pid_of_rackup == @pid }
+        # Each old one ends when a new one is there.
+        running = -> { log.scan(/^INFO: \d+ is running/).size }
+        Timeout.timeout(deadline) { sleep 0.02 until running.call == 3 }
+        Process.kill("USR1", @pid)
+        Timeout.timeout(deadline) { sleep 0.02 until running.call == 5 && log.scan("cleanup complete").size == 3 }
+        Timeout.timeout(deadline) { sleep 0.02 until pid_of_rackup == @pid }
         expect(stop).to eq(0)
         expect(File.exist?("rackup.pid")).to be(false)
       end

@@ -120,6 +120,15 @@ RSpec.describe "a cluster" do
       end
     end
 
+    it "is stopped together with all others, is replaced soon, and not later for each of them" do
+      server = serve(pid_app, workers: 1, ready: false, before: "Iodine.workers = 6")
+      server.wait_until_ready(workers: 6)
+      before = server.worker_pids
+      before.each { |pid| server.signal(:TERM, pid) }
+      # A delay that doubled for each would be at more than three seconds.
+      eventually(2) { (server.worker_pids - before).size == 6 }
+    end
+
     it "dies at its start for a while, serves when that is over" do
       server = serve(pid_app, workers: 2, ready: false, before: <<~RUBY)
         tokens, writer = IO.pipe

@@ -229,6 +229,7 @@ RSpec.describe "Iodine.listen" do
     it "gives a Unix socket its mode" do
       expect(Iodine::Base::Place.new(url: "http:///tmp/x.sock?mode=0660").mode).to eq(0o660)
       expect(Iodine::Base::Place.new(url: "http:///tmp/x.sock?mode=660", mode: 0o600).mode).to eq(0o600)
+      expect(Iodine::Base::Place.new(url: "./x.sock?mode=0640")).to have_attributes(path: "./x.sock", mode: 0o640)
       expect(Iodine::Base::Place.new(address: "x.sock", mode: "0640")).to have_attributes(path: "x.sock", mode: 0o640)
       ["9", "x", -1, 0o1777, 1.5, true].each do |mode|
         expect { Iodine::Base::Place.new(address: "x.sock", mode: mode) }.to raise_error(ArgumentError, /\Amode must be permissions/)

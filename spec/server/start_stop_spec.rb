@@ -127,14 +127,15 @@ RSpec.describe "starting and stopping" do
   end
 
   {
-    "Thread#kill" => "starter = Thread.new { Iodine.start }; sleep 0.01 until children == 2; starter.kill; starter.join",
-    "Timeout" => "Timeout.timeout(1, RuntimeError) { Iodine.start } rescue nil"
+    "Thread#kill" => "starter = Thread.new { Iodine.start }; $born.pop; $born.pop; starter.kill; starter.join",
+    "an exception" => "starter = Thread.new { Iodine.start rescue nil }; $born.pop; $born.pop; starter.raise('enough'); starter.join"
   }.each do |what, code|
     it "has workers no more when #{what} has ended it" do
       server = start_script(<<~RUBY)
         require "iodine"
-        require "timeout"
         Iodine.workers = 2
+        $born = Queue.new
+        Iodine.on_state(:enter_master) { $born << 1 }
         Iodine.threads = 1
         Iodine.listen(service: :http, port: 0, address: "127.0.0.1") { |_env| [200, {}, []] }
         def children = `ps -o stat= --ppid \#{Process.pid}`.lines.size - 1

@@ -36,6 +36,41 @@ RSpec.describe "state events" do
       end
     end
 
+    %i[pre_start on_start start_shutdown on_finish].each do |event|
+      it "let a child that is forked in #{event} end there, with its own status" do
+        server = serve(hello, before: <<~RUBY)
+          Iodine.on_state(#{event.inspect}) do
+            child = fork { exit 5 }
+            said = Process.waitpid2(child).last.exitstatus
+            exit 6 unless (child = fork)
+
+            say "statuses", said, Process.waitpid2(child).last.exitstatus
+          end
+          Iodine.on_state(#{event.inspect}) { say "other" }
+        RUBY
+        server.stop
+        expect(server.said.tally).to eq("statuses 5 6" => 1, "other" => 1)
+        expect(server.log).not_to match(/ERROR|Errno/)
+      end
+    end
+
+    it "can be broken out of by signals while they hang at the start" do
+      server = serve(hello, ready: false, before: "Iodine.on_state(:on_start) { say 'in'; sleep }")
+      server.wait_for_said("in")
+      eventually do
+        server.signal(:TERM)
+        !server.alive?
+      end
+      expect(server.wait.termsig).to eq(Signal.list["TERM"])
+    end
+
+    it "are broken out of at the start by an exit in a trap" do
+      server = serve(hello, ready: false, before: "trap('TERM') { exit 7 }; Iodine.on_state(:on_start) { say 'in'; sleep }")
+      server.wait_for_said("in")
+      server.signal(:TERM)
+      expect(server.wait.exitstatus).to eq(7)
+    end
+
     it "run behind an exit in pre_start, which ends the process" do
       server = serve(hello, ready: false, before: "Iodine.on_state(:pre_start) { exit 3 }\nIodine.on_state(:pre_start) { say 'other' }")
       expect(server.wait.exitstatus).to eq(3)

@@ -334,6 +334,19 @@ RSpec.describe "tasks" do
       expect(server.log.scan(/unprotected exception - (.*)/).flatten).to eq(["RuntimeError: oh", "Exception: of any kind"])
     end
 
+    it "lets a child that is forked in a block end there, with its own status" do
+      server = serve("->(_env) { [200, {}, []] }", before: <<~RUBY)
+        Iodine.on_idle do
+          exit 3 unless (child = fork)
+          say "status", Process.waitpid2(child).last.exitstatus
+        end
+        Iodine.on_idle { say "idle" }
+      RUBY
+      RawClient.open(server.port, &:get)
+      server.wait_for_said("idle")
+      expect(server.said).to eq(["status 3", "idle"])
+    end
+
     it "runs in the root and in each worker" do
       server = serve("->(_env) { [200, {}, []] }", workers: 2, before: "Iodine.on_idle { say 'idle', Process.pid }")
       10.times { RawClient.open(server.port, &:get) }

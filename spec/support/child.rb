@@ -8,6 +8,8 @@ $stdout.sync = true
 # Whatever runs the specs may ignore these, as nohup does, or a shell with what it puts into the background.
 %w[HUP QUIT].each { |name| trap(name, "DEFAULT") }
 GC.auto_compact = true if ENV["IODINE_SPEC_AUTO_COMPACT"] == "1"
+# It has been read, and is not meant for what the example starts.
+ENV.delete("RUBY_GC_HEAP_FREE_SLOTS_MAX_RATIO")
 
 # Says something to the example, which finds it in ServerProcess#said. One write, also in traps and in forked children,
 # so that processes do not break into each other's lines.

@@ -12,8 +12,7 @@ class ServerProcess
   # No setting of the machine at hand gets in.
   UNSET = %w[PORT THREADS WORKERS WEB_CONCURRENCY RACK_HANDLER RACKUP_HANDLER RACK_ENV].to_h { |name| [name, nil] }
   # Ruby before 3.3 looks at one word too many of every stack once it has compacted, and crashes when that is left from an
-  # earlier call and names an object of a heap page that was given back (ruby/ruby#7081). So a server that compacts keeps
-  # its pages.
+  # earlier call and names an object of a heap page that was given back (ruby/ruby#7081). So servers keep their pages.
   KEEPS_HEAP_PAGES = RUBY_VERSION < "3.3" ? { "RUBY_GC_HEAP_FREE_SLOTS_MAX_RATIO" => "1.0" } : {}
 
   attr_reader :pid, :status
@@ -25,8 +24,7 @@ class ServerProcess
     @script.close
     options = { in: File::NULL, out: [@log.path, "a"], err: [@log.path, "a"], pgroup: true }
     options[:chdir] = chdir if chdir
-    env = KEEPS_HEAP_PAGES.merge(env) if ENV["IODINE_SPEC_AUTO_COMPACT"] == "1" || script.include?("GC.auto_compact")
-    @pid = Process.spawn(UNSET.merge(env), RbConfig.ruby, "-I#{ROOT}/lib", "-r#{__dir__}/child", @script.path, **options)
+    @pid = Process.spawn(UNSET.merge(KEEPS_HEAP_PAGES, env), RbConfig.ruby, "-I#{ROOT}/lib", "-r#{__dir__}/child", @script.path, **options)
   end
 
   def log

@@ -58,7 +58,7 @@ module Iodine
           title: "Address",
           options: [
             text("bind", "b", "address", default: "every address",
-                 note: "what to listen on; a value beginning with / or ./ is a Unix socket"),
+                 note: "what to listen on; a value with a / in it, or ending in .sock, is a Unix socket"),
             number("port", "p", range: 0..65_535, default: "3000", environment: "PORT",
                    note: "the port to listen on; 0 goes with a Unix socket")
           ]
