@@ -44,6 +44,17 @@ RSpec.describe "a callable body" do
     expect(value_of("$told")).to eq(["IOError", "closed stream"])
   end
 
+  it "can be closed by another thread while one waits to write" do
+    RawClient.open(server.port) do |client|
+      code = "$stream = stream; $told = nil; $writer = Thread.new { stream << 'x' * 5_000_000 << 'y' rescue $told = [$!.class.name, $!.message] }"
+      client.write(request_for(stream(code)))
+      eventually { value_of("$writer.status") == "sleep" }
+      value_of("$stream.close; nil")
+      expect(eventually { value_of("$told") }).to eq(["IOError", "closed stream"])
+      expect(client.read_response.body).to eq("x" * 5_000_000)
+    end
+  end
+
   it "reads the body of the request" do
     code = stream("stream.write(stream.read(3), '|', stream.read, '|', stream.read(1).inspect); stream.close_read; stream.close_write")
     response = ask(code, verb: "POST", headers: "Content-Length: 6\r\n", body: "abcdef")
@@ -187,6 +198,12 @@ RSpec.describe "a callable body" do
       RUBY
       expect(eventually { value_of("$told") }).to eq([200, nil])
       expect(lines_of("/closing")).to contain_exactly(/ 200 3b /)
+    end
+
+    it "is there when it was closed before the application raises" do
+      expect(ask(register + stream("stream << 'hi'; stream.close; raise 'boom'"), path: "/raised").body).to eq("hi")
+      expect(eventually { value_of("$told") }).to eq([200, "RuntimeError"])
+      expect(lines_of("/raised")).to contain_exactly(/ 200 2b /)
     end
 
     it "has no line when it is shorter than declared, and the error is told" do

@@ -294,6 +294,8 @@ impl Producer {
         }
         let closing = self.conn.handle().is_draining() && io.is_last();
         let mut producing = io.producing.take()?;
+        // Another thread may wait to say more.
+        io.waiting.drain(..).for_each(|waiter| waiter.unpark());
         let (length, sent) = (producing.length, producing.length.saturating_sub(producing.cut));
         let mut complaint = (producing.cut > 0).then_some(Complaint::TooLong);
         match producing.wire {

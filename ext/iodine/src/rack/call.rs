@@ -175,11 +175,20 @@ pub fn answer_request(ruby: &Ruby, request: &mut Request) -> Answered {
         }
         Err(failure) => {
             answered.killed = report(failure, &mut answered.error).or(answered.killed);
-            answered.callbacks.forget_answer();
             match held.stream {
-                // Some of it has left already.
-                Some(stream) if !stream.give_up() => return answered,
-                _ => answered.send(failure_draft(request, request.conn.is_ending())),
+                // Closed before: it is whole, whatever came then.
+                Some(stream) if stream.is_whole() => {
+                    answered.length = stream.length();
+                    answered.outcome = Outcome::Produced(None);
+                }
+                stream => {
+                    answered.callbacks.forget_answer();
+                    // Some of it may have left already.
+                    if stream.is_some_and(|stream| !stream.give_up()) {
+                        return answered;
+                    }
+                    answered.send(failure_draft(request, request.conn.is_ending()));
+                }
             }
         }
     }

@@ -74,6 +74,9 @@ pub fn parse_status(value: VALUE) -> Result<u16, Fault> {
         true => value,
         false => to_integer(value),
     };
+    if body::is_type(number, ruby_value_type::RUBY_T_BIGNUM) {
+        return Err(Fault::new("a number of that size can not be the status of an answer"));
+    }
     if !rb_sys::FIXNUM_P(number) {
         return Err(Fault::new(format!("the status is a {}, not an Integer", body::class_name(value))));
     }

@@ -183,6 +183,11 @@ impl Stream {
         self.state.get() != State::Open
     }
 
+    /// Whether the application has closed it, and the answer is complete.
+    pub fn is_whole(&self) -> bool {
+        self.state.get() == State::Whole
+    }
+
     /// Why the answer is not whole and never will be. The GVL is held.
     pub fn failure(&self, ruby: &Ruby) -> Option<Error> {
         match self.state.get() {
@@ -368,7 +373,12 @@ impl Stream {
         if self.state.get() == State::Open {
             self.state.set(State::Gone);
         }
-        self.conclude(ruby).unwrap_or_else(|| disconnected(ruby))
+        let death = self.conclude(ruby);
+        death.unwrap_or_else(|| match self.state.get() {
+            // Another thread has ended it while this one waited.
+            State::Whole | State::Broken => Error::new(ruby.exception_io_error(), "closed stream"),
+            State::Open | State::Gone => disconnected(ruby),
+        })
     }
 
     /// `close_read`: what is left of the request's body is not wanted.

@@ -1,11 +1,11 @@
 //! HTTP/1 on a connection: bytes through the decoder, requests into the lane, refusals out.
 
 use super::Reactor;
-use super::conn::{Message, Pause};
+use super::conn::{Conn, Message, Pause};
 use super::files::AtOnce;
 use crate::access_log::Answered;
 use crate::body::BodySink;
-use crate::conn::{Closing, ConnId, Flushed};
+use crate::conn::{Closing, ConnId, Flushed, Io};
 use crate::job::{Job, Request as RequestJob};
 use crate::log::{self, Level};
 use crate::overload::refusal;
@@ -263,7 +263,11 @@ impl Reactor {
             Some(Pause::Continue) => {
                 let Some(conn) = self.conn(id) else { return };
                 conn.began = now;
-                let mut io = conn.shared().lock();
+                let shared = conn.shared().clone();
+                let mut io = shared.lock();
+                if io.closing != Closing::No {
+                    return close_behind(conn, &mut io);
+                }
                 io.outbox.push(b"HTTP/1.1 100 Continue\r\n\r\n".to_vec());
                 drop(io);
                 self.go_on_writing(id);
@@ -340,12 +344,10 @@ impl Reactor {
             conn.message = None;
             return;
         }
-        if io.in_flight > 0 {
-            // Its turn has not come: what is under way is answered, and then the connection closes.
-            io.closing = Closing::Linger;
-            conn.finished = true;
-            conn.message = None;
-            return;
+        if io.in_flight > 0 || io.closing != Closing::No {
+            // Its turn has not come: what is under way is answered, and then the connection closes. Or it does already, perhaps
+            // behind an answer that is not whole: what came next would be taken for its rest.
+            return close_behind(conn, &mut io);
         }
         drop(io);
         let (version, is_head) = match &conn.message {
@@ -377,6 +379,13 @@ impl Reactor {
     }
 }
 
+/// What the client sent next is not answered: the connection closes behind what is under way.
+fn close_behind(conn: &mut Conn, io: &mut Io) {
+    io.closing = Closing::Linger;
+    conn.finished = true;
+    conn.message = None;
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -386,6 +395,7 @@ mod tests {
     use crate::static_files::{StaticConfig, StaticFiles};
     use crate::stream::Stream;
     use crate::sys::Fd;
+    use iodine_codec::http1::ResponseEncoder;
     use iodine_codec::websocket::Role;
     use std::io::{Read, Write};
     use std::os::unix::net::UnixStream;
@@ -454,6 +464,49 @@ mod tests {
             let mut received = [0; 1024];
             let count = theirs.read(&mut received).unwrap();
             assert_eq!(received[..count].escape_ascii().to_string(), HEAD.escape_ascii().to_string());
+        }
+    }
+
+    /// Bytes of ours behind it would be taken for its rest.
+    #[test]
+    fn nothing_is_said_behind_an_answer_that_broke_off() {
+        const SENT: usize = 300_000;
+        log::set_verbosity(0);
+        let service = Arc::new(Service::http(0, HttpConfig::default(), None));
+        for behind in [
+            "no request\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: h\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n",
+        ] {
+            let mut reactor = Reactor::new(ReactorConfig::default()).unwrap();
+            let (ours, mut theirs) = UnixStream::pair().unwrap();
+            ours.set_nonblocking(true).unwrap();
+            theirs.set_nonblocking(true).unwrap();
+            let (stream, peer) = (Stream::new(Fd::new(ours.into())), Peer::Unix(Arc::from("")));
+            let id = reactor.insert(stream, peer, service.clone(), None).unwrap();
+            theirs.write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+            theirs.write_all(behind.as_bytes()).unwrap();
+            reactor.handle_readable(id);
+            let Some(Job::Request(request)) = reactor.jobs.pop() else { panic!("no request") };
+            let conn = request.conn.clone();
+            let mut text = Vec::new();
+            let mut encoder = ResponseEncoder::new(&mut text, request.facts, 200);
+            encoder.header(b"content-length", (SENT + 100).to_string().as_bytes()).unwrap();
+            let head = encoder.suspend();
+            let producer = conn.produce(conn.begin().unwrap(), text, head);
+            producer.push(&vec![b'x'; SENT]);
+            producer.begin();
+            // A part stays here, and is little enough for the connection to be read on.
+            assert_eq!(conn.flush(), Flushed::Blocked);
+            assert!(conn.lock().has_room());
+            producer.abort();
+            (0..3).for_each(|_| reactor.handle_commands());
+            let mut received = Vec::new();
+            while conn.flush() == Flushed::Blocked {
+                let _ = theirs.read_to_end(&mut received);
+            }
+            let _ = theirs.read_to_end(&mut received);
+            assert!(received.ends_with(b"xxx"), "{} behind {behind:?}", received[SENT..].escape_ascii());
         }
     }
 }
