@@ -230,7 +230,8 @@ module Iodine
 
       # The master is ended by an exception or by `Thread#kill`: nobody else would end its workers and wait for them.
       def abandon_workers
-        return if @workers.empty?
+        # In a child that a block has forked they are its parent's.
+        return if @workers.empty? || Base.forked?
 
         @server.stop
         end_workers(now + @server.shutdown_timeout + GRACE)

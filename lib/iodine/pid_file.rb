@@ -39,7 +39,7 @@ module Iodine
         # @param path [String, nil]
         def outlast_workers(path)
           path = File.expand_path(path.to_s) unless path.to_s.empty?
-          @kept = path if path && File.file?(path) && File.binread(path, 64).to_i == Process.pid
+          @kept = (path if path && File.file?(path) && File.binread(path, 64).to_i == Process.pid)
         rescue SystemCallError => error
           Base.log(3, "could not read the pid file: #{error.message}")
         end

@@ -175,6 +175,21 @@ RSpec.describe "state events" do
                             %w[after_fork enter_child on_start], %w[after_fork enter_child on_start])
     end
 
+    it "leave workers alone in a child that is forked in one of the root" do
+      server = serve(hello, workers: 2, before: <<~RUBY)
+        root = Process.pid
+        Iodine::Base.singleton_class.prepend(Module.new do
+          define_method(:vacate) { |slot| say("taken for dead by a child") if Process.pid != root; super(slot) }
+        end)
+        Iodine.on_state(:enter_master) do
+          exit 5 unless (child = fork)
+          say "status", Process.waitpid2(child).last.exitstatus
+        end
+      RUBY
+      server.wait_for_said("status 5", times: 2)
+      expect(server.said).to eq(["status 5"] * 2)
+    end
+
     it "let only the worker die whose block calls exit" do
       server = serve(hello, workers: 2, before: <<~RUBY, ready: false)
         tokens, writer = IO.pipe

@@ -402,6 +402,15 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
+    /// A connection, and its client's end.
+    fn connected(reactor: &mut Reactor, service: Arc<Service>) -> (ConnId, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        theirs.set_nonblocking(true).unwrap();
+        let (stream, peer) = (Stream::new(Fd::new(ours.into())), Peer::Unix(Arc::from("")));
+        (reactor.insert(stream, peer, service, None).unwrap(), theirs)
+    }
+
     /// The application upgrades a request without an `Upgrade` header, behind which its client has sent more. The reactor
     /// comes to that before the command that tells of the switch.
     #[test]
@@ -423,11 +432,7 @@ mod tests {
             "no request\r\n\r\n",
         ] {
             let mut reactor = Reactor::new(ReactorConfig::default()).unwrap();
-            let (ours, mut theirs) = UnixStream::pair().unwrap();
-            ours.set_nonblocking(true).unwrap();
-            theirs.set_nonblocking(true).unwrap();
-            let (stream, peer) = (Stream::new(Fd::new(ours.into())), Peer::Unix(Arc::from("")));
-            let id = reactor.insert(stream, peer, service.clone(), None).unwrap();
+            let (id, mut theirs) = connected(&mut reactor, service.clone());
             theirs.write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
             reactor.handle_readable(id);
             let Some(Job::Request(request)) = reactor.jobs.pop() else { panic!("no request") };
@@ -479,11 +484,7 @@ mod tests {
             "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n",
         ] {
             let mut reactor = Reactor::new(ReactorConfig::default()).unwrap();
-            let (ours, mut theirs) = UnixStream::pair().unwrap();
-            ours.set_nonblocking(true).unwrap();
-            theirs.set_nonblocking(true).unwrap();
-            let (stream, peer) = (Stream::new(Fd::new(ours.into())), Peer::Unix(Arc::from("")));
-            let id = reactor.insert(stream, peer, service.clone(), None).unwrap();
+            let (id, mut theirs) = connected(&mut reactor, service.clone());
             theirs.write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
             theirs.write_all(behind.as_bytes()).unwrap();
             reactor.handle_readable(id);
