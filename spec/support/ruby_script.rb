@@ -7,6 +7,8 @@ module RubyScript
   # What the script, which has iodine, prints; on both streams. Fails if it fails.
   def output_of(script, *flags)
     lib = File.expand_path("../../lib", __dir__)
+    # What comes by standard input is taken to be written in the locale's encoding, unless it says otherwise.
+    script = "# encoding: utf-8\n#{script}"
     output, status = Open3.capture2e(RbConfig.ruby, *flags, "-I#{lib}", "-riodine", "-", stdin_data: script)
     raise "the script failed:\n#{output}" unless status.success?
 
