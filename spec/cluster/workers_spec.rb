@@ -120,13 +120,26 @@ RSpec.describe "a cluster" do
       end
     end
 
-    it "is stopped together with all others, is replaced soon, and not later for each of them" do
-      server = serve(pid_app, workers: 1, ready: false, before: "Iodine.workers = 6")
+    it "is stopped together with all others, is replaced after one delay, not after one that doubles for each" do
+      server = serve(pid_app, workers: 1, ready: false, before: <<~RUBY)
+        Iodine.workers = 6
+        Iodine::Base::Cluster.prepend(Module.new do
+          def replace_missing
+            before = @workers.size
+            super
+            say "delays", @young_deaths, "births", @workers.size - before if @workers.size > before
+          end
+        end)
+      RUBY
       server.wait_until_ready(workers: 6)
       before = server.worker_pids
+      # The master is to find them all dead when it looks.
+      server.signal(:STOP)
       before.each { |pid| server.signal(:TERM, pid) }
-      # A delay that doubled for each would be at more than three seconds.
-      eventually(2) { (server.worker_pids - before).size == 6 }
+      eventually { before.none? { |pid| alive?(pid) } }
+      server.signal(:CONT)
+      eventually { (server.worker_pids - before).size == 6 }
+      expect(server.said).to eq(["delays 1 births 6"])
     end
 
     it "dies at its start for a while, serves when that is over" do
