@@ -6,13 +6,12 @@ require_relative "support/redis_server"
 
 RSpec.describe "examples/" do
   root = File.expand_path("..", __dir__)
-  free_port = -> { TCPServer.open("127.0.0.1", 0) { |server| server.addr[1] } }
 
   greetings = { "hello.ru" => "Hello", "chat.ru" => "<title>Chat</title>", "redis.ru" => "Listen by EventSource" }
 
   Dir.glob("*.ru", base: "#{root}/examples").sort.each do |name|
     it "serves #{name}" do
-      arguments = ["-b", "127.0.0.1", "-p", free_port.call.to_s, "-t", "2", "-w", "1", "#{root}/examples/#{name}"]
+      arguments = ["-b", "127.0.0.1", "-p", FreePort.take.to_s, "-t", "2", "-w", "1", "#{root}/examples/#{name}"]
       server = start_script("ARGV.replace(#{arguments}); load(#{"#{root}/exe/iodine".dump})").wait_until_ready
       response = RawClient.open(server.port, &:get)
       expect(response.status).to eq(200)
@@ -29,7 +28,7 @@ RSpec.describe "examples/" do
     it "joins servers" do
       redis = start_redis
       servers = Array.new(2) do
-        arguments = ["-b", "127.0.0.1", "-p", free_port.call.to_s, "-t", "1", "-w", "1", "-r", redis.url, "#{root}/examples/redis.ru"]
+        arguments = ["-b", "127.0.0.1", "-p", FreePort.take.to_s, "-t", "1", "-w", "1", "-r", redis.url, "#{root}/examples/redis.ru"]
         start_script("ARGV.replace(#{arguments}); load(#{"#{root}/exe/iodine".dump})").wait_until_ready
       end
       listeners = servers.map do |server|

@@ -6,6 +6,7 @@
 # servers of the examples tagged :gc_stress under GC.stress.
 
 require "timeout"
+require_relative "support/free_port"
 require_relative "support/http"
 require_relative "support/load"
 require_relative "support/server"

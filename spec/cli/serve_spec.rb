@@ -16,7 +16,7 @@ RSpec.describe "serving from the command line" do
           .to_h { |name| [name, nil] }
   deadline = 20
 
-  let(:port) { TCPServer.open("127.0.0.1", 0) { |server| server.addr[1] } }
+  let(:port) { FreePort.take }
 
   around do |example|
     Dir.mktmpdir { |folder| Dir.chdir(folder) { example.run } }

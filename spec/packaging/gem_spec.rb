@@ -38,7 +38,7 @@ RSpec.describe "the gem", :slow do
     File.write("#{@folder}/config.ru", <<~RUBY)
       run ->(env) { [200, {}, [env["PATH_INFO"], "\n", *$LOADED_FEATURES.grep(/iodine\\.(so|bundle)\\z/)]] }
     RUBY
-    port = TCPServer.open("127.0.0.1", 0) { |server| server.addr[1] }
+    port = FreePort.take
     words = ["#{@home}/bin/iodine", "-b", "127.0.0.1", "-p", port.to_s, "-t", "1", "-w", "1", "config.ru"]
     # The command of the installed gem, by its own executable; without the checkout's lib folder.
     server = start_script("exec(#{env}, *#{words})", chdir: @folder).wait_until_ready

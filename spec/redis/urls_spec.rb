@@ -132,7 +132,7 @@ RSpec.describe "an engine for Redis" do
       redis = start_redis
       Dir.mktmpdir do |folder|
         File.write("#{folder}/config.ru", "require 'iodine'; run ->(_) { [200, {}, [Iodine::PubSub.default.class.name]] }")
-        port = TCPServer.open("127.0.0.1", 0) { |free| free.addr[1] }
+        port = FreePort.take
         server = CommandProcess.new(RbConfig.ruby, "-I#{ServerProcess::ROOT}/lib", "-S", "rackup", "-s", "iodine", "-o", "127.0.0.1", "-p", port.to_s,
                                     env: { "IODINE_REDIS_URL" => redis.url, "THREADS" => "1", "WORKERS" => "1" }, chdir: folder)
         (@servers ||= []) << server

@@ -21,7 +21,7 @@ class RedisServer
   # @param tls [TestAuthority, nil] it speaks TLS alone
   def initialize(*options, tls: nil)
     @folder = Dir.mktmpdir("iodine-spec-redis")
-    @port = TCPServer.open("127.0.0.1", 0) { |server| server.addr[1] }
+    @port = FreePort.take
     @options = options
     @options += tls_options(tls) if tls
     @tls = tls
