@@ -14,7 +14,8 @@ RSpec.describe "serving from the command line" do
   command = [*ruby, "#{root}/exe/iodine"]
   unset = %w[PORT THREADS WORKERS WEB_CONCURRENCY RACK_HANDLER RACKUP_HANDLER RACK_ENV]
           .to_h { |name| [name, nil] }
-  deadline = 20
+  # Rails takes a while to load.
+  deadline = 40
 
   let(:port) { FreePort.take }
 

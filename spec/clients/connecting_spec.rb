@@ -27,10 +27,13 @@ RSpec.describe "Iodine.connect" do
                "rescue Exception => error; [error.class.name, error.message]; end")
     end
 
-    # A port that nobody listens on.
+    # A port that nobody listens on, nor can.
     def closed_port
-      PeerServer.tcp.then { |listener| listener.port.tap { listener.close } }
+      @closed ||= Socket.new(:INET, :STREAM).tap { |socket| socket.bind(Addrinfo.tcp("127.0.0.1", 0)) }
+      @closed.local_address.ip_port
     end
+
+    after { @closed&.close }
 
     it "takes a Hash, with a handler, and gives the module back (F65)" do
       listener = PeerServer.tcp

@@ -112,7 +112,6 @@ RSpec.describe "connections and the collector", :real_time do
 
     it "are opened and closed once, in order, and are all let go of" do
       line = upgrade_line(<<~RUBY)
-        $counts ||= Hash.new(0).tap { $lock = Mutex.new }
         state = nil
         count = ->(what) { $lock.synchronize { $counts[what] += 1 } }
         check = ->(good) { count.(:wrong) unless good }
@@ -137,6 +136,7 @@ RSpec.describe "connections and the collector", :real_time do
           on_close: ->(c) { check.(state == :open); state = :closed; count.(:closed) }
         )
       RUBY
+      value_of("$counts, $lock = Hash.new(0), Mutex.new; nil")
       clients = Array.new(8) { |number| Thread.new(Random.new(number)) { |random| 40.times { come_and_go(line, random) } } }
       20.times { value_of("%w[all blocks].each { |name| Iodine.publish(name, 'x' * 1000) }; sleep 0.01") }
       clients.each(&:join)

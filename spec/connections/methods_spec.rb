@@ -22,7 +22,7 @@ RSpec.describe "Iodine::Connection", :real_time do
 
   describe "on an open connection" do
     it "says what it is" do
-      socket = web_socket("on(on_open: ->(c) { tell(state_of(c)); $client = c })")
+      socket = web_socket("on(on_open: ->(c) { $client = c; tell(state_of(c)) })")
       expect(told).to eq([[true, 0, :websocket, 40, Hash, Object, true]])
       expect(value_of("[$client.write('x'), $client.close_code, $client.close_reason]")).to eq([true, nil, nil])
       expect(socket.read_message).to eq("x")
@@ -185,6 +185,7 @@ RSpec.describe "Iodine::Connection", :real_time do
 
   describe "#pending" do
     it "counts writes that wait, not frames or bytes" do
+      value_of("$client = nil")
       socket = web_socket("on(on_message: ->(c, _) { 10.times { c.write('x' * 1_000_000) }; $client = c })")
       socket.text("go")
       waiting = eventually { value_of("$client&.pending") }

@@ -67,7 +67,7 @@ RSpec.describe "connections while the server stops" do
             server.signal(:TERM) if number == 50 && slice.first.equal?(clients.first)
             endings[number % endings.size].call(client)
             client.close
-          rescue Errno::EPIPE, Errno::ECONNRESET, IOError, WebSocketClient::Breach, RuntimeError
+          rescue Errno::EPIPE, Errno::ECONNRESET, Errno::ENOTCONN, IOError, WebSocketClient::Breach, RuntimeError
             # Some other end came first.
             client.close
           end

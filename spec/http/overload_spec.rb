@@ -85,6 +85,8 @@ RSpec.describe "overload" do
       behind = RawClient.open(@server.port).write(get("/first"))
       fill(@server, 1)
       behind.write(get("/second") + get("/third"))
+      # Who comes later is refused: the server has those two, too, before anything moves.
+      RawClient.open(@server.port) { |client| expect_503(client.write(get("/later"))) }
       expect(behind).to be_silent
       open_gate
       expect(behind.read_response.body).to eq("/first")
@@ -123,10 +125,12 @@ RSpec.describe "overload" do
   end
 
   it "is answered with 503 when the request has waited for longer than queue_timeout" do
-    server = serve(app, env: { "GATE" => @gate }, options: "queue_timeout: 1.0, log: true")
+    server = serve(app, env: { "GATE" => @gate }, options: "queue_timeout: 2.0, log: true")
     held = hold(server)
     late = RawClient.open(server.port).write(get("/late") + get("/later"))
-    expect(late).to be_silent(1.3)
+    # Who comes later is refused at once, so that the server has those two: their time runs.
+    expect(RawClient.exchange(server.port, "BAD\r\n\r\n").first.status).to eq(400)
+    expect(late).to be_silent(2.3)
     open_gate
     expect(held.read_response.body).to eq("/hold")
     2.times { expect_503(late) }

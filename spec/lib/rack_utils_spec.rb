@@ -93,7 +93,7 @@ RSpec.describe Iodine::Rack::Utils do
       require "time"
       now = Time.now.to_i
       dates = [described_class.time2str, *%i[time2str rfc2109 rfc2822].map { |name| described_class.public_send(name, nil) }]
-      expect(dates.map { |date| Time.parse(date).to_i }).to all(be_between(now, now + 5))
+      expect(dates.map { |date| Time.parse(date).to_i }).to all(be_between(now, Time.now.to_i))
     end
 
     it "agree with Ruby's" do
@@ -113,14 +113,17 @@ RSpec.describe Iodine::Rack::Utils do
     end
   end
 
+  # In a process of its own: where so many specs are loaded each collection takes long, above all one that moves what it can.
   it "survives GC.stress", :gc_stress do
-    GC.stress = true
-    results = [described_class.decode_url("a+%C3%A9" * 30), described_class.decode_path!(+"%41" * 30), described_class.rfc2822(Time.at(0)),
-               (described_class.decode_url("%") rescue $!.message)]
-    GC.stress = false
-    expect(results).to eq(["a é".b * 30, "A" * 30, "Thu, 01 Jan 1970 00:00:00 -0000", "Malformed URL string - couldn't decode."])
-  ensure
-    GC.stress = false
+    expect(output_of(<<~'RUBY')).to eq("true\n")
+      GC.auto_compact = true if ENV["IODINE_SPEC_AUTO_COMPACT"] == "1"
+      utils = Iodine::Rack::Utils
+      GC.stress = true
+      results = [utils.decode_url("a+%C3%A9" * 30), utils.decode_path!(+"%41" * 30), utils.rfc2822(Time.at(0)),
+                 (utils.decode_url("%") rescue $!.message)]
+      GC.stress = false
+      p(results == ["a é".b * 30, "A" * 30, "Thu, 01 Jan 1970 00:00:00 -0000", "Malformed URL string - couldn't decode."])
+    RUBY
   end
 end
 

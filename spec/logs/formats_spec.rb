@@ -49,7 +49,7 @@ RSpec.describe "formats of the request log" do
     it "has the time of the answer" do
       line = log_of(request("/"))
       time = Time.strptime(line[/\[(.*)\]/, 1], "%d/%b/%Y:%H:%M:%S %z")
-      expect(time).to be_between(Time.now - 10, Time.now + 1)
+      expect(time).to be_between(Time.now - 30, Time.now + 1)
     end
 
     it "has what the application streams, with all of its bytes" do
@@ -102,11 +102,11 @@ RSpec.describe "formats of the request log" do
       )
       expect(time).to match(/\A\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z\z/)
       expect(Time.iso8601(time)).to be_between(began - 0.1, Time.now + 0.1)
-      expect(duration).to be_between(1, 5_000_000)
+      expect(duration).to be_between(1, 25_000_000)
     end
 
     it "measures from the request to its answer" do
-      expect(json_of(request("/slow"))["duration_us"]).to be_between(50_000, 5_000_000)
+      expect(json_of(request("/slow"))["duration_us"]).to be_between(50_000, 25_000_000)
     end
 
     it "is valid UTF-8 whatever is sent" do

@@ -6,54 +6,74 @@ require "iodine"
 require "timeout"
 
 RSpec.describe Iodine::Mustache, "safety" do
-  let(:template) do
-    described_class.new(nil, <<~MUSTACHE)
+  # A template and its data: here, and in processes whose collector is busy.
+  made = <<~'RUBY'
+    TEXT = <<~MUSTACHE
       {{title}} {{{missing}}}
       {{#people}}
         {{name}} {{email.upcase}} {{#tags}}{{.}},{{/tags}}{{^tags}}none{{/tags}} {{title}} {{shout}}
       {{/people}}
       {{#loud}}some {{raw}} text{{/loud}}
     MUSTACHE
-  end
 
-  def data
-    person = Struct.new(:name, :email, :tags, :shout)
-    { "title" => "People #{1 + 1}",
-      people: Array.new(5) do |n|
-        [{ name: "a#{n}", email: "x#{n}", tags: [n.to_s * 3, n.to_f], shout: -> { "#{n}!" } },
-         person.new("b#{n}", "y#{n}", [], :"shout_#{n}")]
-      end.flatten(1),
-      loud: ->(text) { text.upcase * 2 } }
-  end
+    def data
+      person = Struct.new(:name, :email, :tags, :shout)
+      { "title" => "People #{1 + 1}",
+        people: Array.new(5) do |n|
+          [{ name: "a#{n}", email: "x#{n}", tags: [n.to_s * 3, n.to_f], shout: -> { "#{n}!" } },
+           person.new("b#{n}", "y#{n}", [], :"shout_#{n}")]
+        end.flatten(1),
+        loud: ->(text) { text.upcase * 2 } }
+    end
+  RUBY
+  class_eval(made)
 
-  def collecting(stress: false, compact: false)
-    before = GC.auto_compact
-    GC.auto_compact = compact
-    GC.stress = stress
-    yield
-  ensure
-    GC.stress = false
-    GC.auto_compact = before
-  end
-
+  let(:template) { described_class.new(nil, self.class::TEXT) }
   let!(:expected) { template.render(data) }
 
+  # Has a process of its own render, and say "right" each time that this comes to what it should. The collector of this one
+  # goes through all that the specs have loaded, which is a matter of half a minute on a busy machine.
+  define_method(:right_in_a_process) do |code|
+    process = start_script(<<~RUBY)
+      # encoding: utf-8
+      require "iodine"
+      GC.auto_compact = false if GC.respond_to?(:auto_compact=)
+      #{made}
+      TEMPLATE = Iodine::Mustache.new(nil, TEXT)
+      EXPECTED = #{expected.dump}.force_encoding("UTF-8")
+      def render(data, text) = Iodine::Mustache.render(nil, data, text)
+      def compare(text, expected = EXPECTED) = say(text == expected ? "right" : "wrong: \#{text.inspect}")
+      #{code}
+    RUBY
+    expect(process.wait(50)).to be_success, process.log
+    process.said
+  end
+
   it "renders right under GC.stress", :gc_stress do
-    collecting(stress: true) do
-      expect(template.render(data)).to eq(expected)
+    expect(right_in_a_process(<<~'RUBY')).to eq(%w[right right])
+      GC.stress = true
+      first = TEMPLATE.render(data)
       other = { list: [{ a: { b: 1.5 } }, :x, 2**70], c: "c" }
-      expect(described_class.render(nil, other, "{{#list}}{{a.b}} {{c}} {{#a}}{{b}}{{/a}};{{/list}}"))
-        .to eq("1&#46;5 c 1&#46;5; c ; c ;")
-    end
+      second = render(other, "{{#list}}{{a.b}} {{c}} {{#a}}{{b}}{{/a}};{{/list}}")
+      GC.stress = false
+      compare(first)
+      compare(second, "1&#46;5 c 1&#46;5; c ; c ;")
+    RUBY
   end
 
   it "renders right while memory is compacted", :gc_stress do
     skip "this Ruby can not compact" unless GC.respond_to?(:compact)
 
-    moving = { people: Array.new(50) { |n| { name: -> { GC.compact && "n#{n}" }, email: "e", tags: ["t#{n}"] } } }
-    text = "{{#people}}{{name}}{{#tags}}{{.}}{{/tags}}{{email}} {{/people}}"
-    expect(described_class.render(nil, moving, text)).to eq(Array.new(50) { |n| "n#{n}t#{n}e " }.join)
-    collecting(compact: true) { 20.times { GC.start && expect(template.render(data)).to(eq(expected)) } }
+    expect(right_in_a_process(<<~'RUBY')).to eq(["right"] * 21)
+      moving = { people: Array.new(50) { |n| { name: -> { GC.compact && "n#{n}" }, email: "e", tags: ["t#{n}"] } } }
+      text = render(moving, "{{#people}}{{name}}{{#tags}}{{.}}{{/tags}}{{email}} {{/people}}")
+      compare(text, Array.new(50) { |n| "n#{n}t#{n}e " }.join)
+      GC.auto_compact = true
+      20.times do
+        GC.start
+        compare(TEMPLATE.render(data))
+      end
+    RUBY
   end
 
   it "keeps nothing alive but its names" do

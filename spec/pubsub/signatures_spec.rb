@@ -101,6 +101,8 @@ RSpec.describe "pub/sub", :real_time do
       web_socket("on(on_close: ->(c) { tell([c.subscribe('x'), c.unsubscribe('x'), c.publish('after', 'closed')]) ; $gone = c })").say_goodbye
       expect(socket.read_message).to eq("closed")
       expect(told.first.last).to be(true)
+      # Behind on_close.
+      eventually { value_of("$gone && $gone.env.nil?") }
       expect(value_of("[$gone.subscribe('x'), $gone.unsubscribe('x'), $gone.publish('after', 'again')]")).to eq([nil, nil, true])
       expect(socket.read_message).to eq("again")
     end

@@ -56,10 +56,10 @@ RSpec.describe "rack.hijack" do
   end
 
   it "is none of the server's deadlines" do
-    quick = serve(Asking::APP, options: "timeout: 0.1, head_timeout: 0.1, body_timeout: 0.1, write_timeout: 0.1")
+    quick = serve(Asking::APP, options: "timeout: 1, head_timeout: 1, body_timeout: 1, write_timeout: 1")
     RawClient.open(quick.port) do |client|
       client.write(request_for("#{take}Thread.new { io.gets; #{answer}io.close }; [200, {}, []]"))
-      expect(client).to be_silent(0.5)
+      expect(client).to be_silent(1.5)
       client.write("go\n")
       expect(client.read_response.body).to eq("mine!")
     end
@@ -136,7 +136,7 @@ RSpec.describe "rack.hijack" do
   it "waits until the client has read the answers before it" do
     RawClient.open(server.port) do |client|
       client.write(request_for("[200, text, ['a' * 20_000_000]]") + request_for("#{take}#{answer}io.close; [200, {}, []]"))
-      expect(client).not_to be_silent(5)
+      expect(client).not_to be_silent(RawClient::DEADLINE)
       expect(client.read_response.body == "a" * 20_000_000).to be(true)
       expect(client.read_response.body).to eq("mine!")
     end

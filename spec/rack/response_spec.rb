@@ -165,11 +165,12 @@ RSpec.describe "responses" do
 
   describe "what the server adds" do
     it "is a content-length and a date, and no more" do
+      began = Time.now
       response = ask("[200, {}, ['body']]")
       expect(response.headers.map(&:first)).to contain_exactly("content-length", "date")
       expect(response["date"]).to match(/\A[A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d GMT\z/)
       require "time"
-      expect(Time.httpdate(response["date"])).to be_within(5).of(Time.now)
+      expect(Time.httpdate(response["date"])).to be_between(began - 5, Time.now + 1)
     end
 
     it "is not the date when the application says one" do
@@ -306,7 +307,12 @@ RSpec.describe "responses" do
     }.each do |code, body|
       it "may be #{code}" do
         response = ask("[200, text, #{code}]")
-        expect([response.status, response["content-length"]]).to eq([200, body.bytesize.to_s])
+        framing = [response["content-length"], response["transfer-encoding"]]
+        expected = eq([body.bytesize.to_s, nil])
+        # What comes from each is held back for a millisecond. On a busy machine it may have left without its length.
+        expected = expected.or(eq([nil, "chunked"])) if code.match?(/each|Enumerator|StringIO|lazy/)
+        expect(response.status).to eq(200)
+        expect(framing).to expected
         expect(response.body == body).to be(true)
       end
     end

@@ -18,7 +18,7 @@ RSpec.describe "an idle server" do
   # Some may still come to rest at first.
   def expect_rest(*pids)
     watching_system_calls(pids) do |calls|
-      eventually(12, "threads still wake up") do
+      eventually(25, "threads still wake up") do
         before = [switches(pids), calls.call]
         sleep 1
         [switches(pids), calls.call] == before

@@ -79,6 +79,7 @@ RSpec.describe "state events" do
 
     it "come in this order" do
       server = serve(hello, before: tell)
+      server.wait_for_said(/on_start .*/)
       server.signal(:INT)
       server.wait
       expect(server.said).to eq([
@@ -123,6 +124,8 @@ RSpec.describe "state events" do
     it "come in this order in the root and in each worker" do
       server = serve(hello, workers: 2, before: tell)
       workers = server.worker_pids
+      # The root may come to it only when its workers run.
+      server.wait_for_said(/enter_master .*/, times: 2)
       server.signal(:INT)
       server.wait
       by_process = events_of(server)
@@ -164,7 +167,7 @@ RSpec.describe "state events" do
 
     it "come again with each worker that replaces another" do
       server = serve(hello, workers: 2, before: tell)
-      before = server.said.size
+      before = server.wait_for_said(/enter_master .*/, times: 2).size
       server.signal(:USR1)
       server.wait_for_said(/on_finish .*/, times: 2)
       server.wait_for_log(/is running\./, times: 4)

@@ -95,7 +95,7 @@ RSpec.describe "static files" do
         client.socket.setsockopt(:SOCKET, :RCVBUF, 65_536)
         client.write("GET /replaced.bin HTTP/1.1\r\nHost: x\r\n\r\n")
         PublicFiles.put("#{folder}/new.bin", "new", age: 50)
-        client.socket.wait_readable(10)
+        client.socket.wait_readable(RawClient::DEADLINE)
         File.rename("#{folder}/new.bin", "#{folder}/replaced.bin")
         expect(client.read_response.body == large).to be(true)
         eventually { client.get("/replaced.bin").body == "new" }

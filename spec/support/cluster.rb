@@ -24,7 +24,7 @@ module ClusterAsking
     (@workers ||= {})[of] ||= begin
       clients = Hash.new { |hash, pid| hash[pid] = [] }
       # New connections go to whoever has fewest: none is closed before there is one of each.
-      eventually(20, "#{count} workers did not answer") do
+      eventually(25, "#{count} workers did not answer") do
         client = RawClient.open(of.port)
         clients[ask("[200, text, [Process.pid.to_s]]", client: client).body.to_i] << client
         clients.size >= count
@@ -47,7 +47,7 @@ module ClusterAsking
   def web_socket_of(place, code, of: server)
     wanted = workers(of: of).keys.fetch(place)
     others = []
-    eventually(20, "no connection came to #{wanted}") do
+    eventually(25, "no connection came to #{wanted}") do
       socket = web_socket("#{code}.tap { |handler| handler.define_singleton_method(:where) { |c| c.write(Process.pid.to_s) }
         opened = handler.respond_to?(:on_open) && handler.method(:on_open)
         handler.define_singleton_method(:on_open) { |c| where(c); opened.call(c) if opened } }", port: of.port)

@@ -118,7 +118,7 @@ module WithRedis
     RedisServer.new(...).tap { |redis| (@redis_servers ||= []) << redis }
   end
 
-  # Waits until a server has both its connections to Redis, and is told by it.
+  # Waits until a server has both its connections to Redis. It need not be told by it yet.
   def wait_until_joined(server, times: 1)
     server.wait_for_log(/subscription connection established/, times: times)
     server.wait_for_log(/publication connection established/, times: times)

@@ -9,7 +9,8 @@ module RubyScript
     lib = File.expand_path("../../lib", __dir__)
     # What comes by standard input is taken to be written in the locale's encoding, unless it says otherwise.
     script = "# encoding: utf-8\n#{script}"
-    output, status = Open3.capture2e(RbConfig.ruby, *flags, "-I#{lib}", "-riodine", "-", stdin_data: script)
+    env = script.include?("GC.auto_compact") ? ServerProcess::KEEPS_HEAP_PAGES : {}
+    output, status = Open3.capture2e(env, RbConfig.ruby, *flags, "-I#{lib}", "-riodine", "-", stdin_data: script)
     raise "the script failed:\n#{output}" unless status.success?
 
     output

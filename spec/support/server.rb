@@ -31,8 +31,9 @@ class ServerProcess
     File.binread(@log.path).force_encoding(Encoding::UTF_8).scrub
   end
 
-  # What the log says since the block began, once it matches.
-  def log_after(pattern, seconds: 20)
+  # What the log says since the block began, once it matches. The log is written a moment later than what it tells of, so
+  # this may begin with lines of the example before.
+  def log_after(pattern, seconds: 25)
     before = log.bytesize
     yield
     text = nil
@@ -49,13 +50,13 @@ class ServerProcess
   end
 
   # Waits until the script has said that, and returns all that it said.
-  def wait_for_said(line, times: 1, seconds: 20)
+  def wait_for_said(line, times: 1, seconds: 25)
     wait_for_log(/^> #{line.is_a?(Regexp) ? line : Regexp.escape(line)}\n/, times: times, seconds: seconds)
     said
   end
 
   # Waits until the log has that many lines that match.
-  def wait_for_log(pattern, times: 1, seconds: 20)
+  def wait_for_log(pattern, times: 1, seconds: 25)
     eventually(seconds, "the log had no #{pattern.inspect}") do
       raise "the server ended:\n#{log}" unless alive? || log.scan(pattern).size >= times
 
@@ -92,7 +93,7 @@ class ServerProcess
   end
 
   # Waits for its end and returns its Process::Status.
-  def wait(seconds = 20)
+  def wait(seconds = 25)
     eventually(seconds, "the server did not end") { !alive? }
     @status
   end
@@ -100,10 +101,10 @@ class ServerProcess
   # TERM, and KILL when that does not help, to this process and to whatever it left in its group.
   def stop
     signal(:TERM) if alive?
-    wait(10)
+    wait
   rescue RuntimeError
     kill_group
-    wait(5)
+    wait
   ensure
     kill_group
   end

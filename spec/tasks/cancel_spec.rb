@@ -39,18 +39,22 @@ RSpec.describe "Iodine.cancel" do
       count = 0
       timer = Iodine.run_every(1) do
         say "tick", count += 1
-        say Iodine.cancel(timer), Iodine.cancel(timer) if count == 3
+        next unless count == 3
+
+        say Iodine.cancel(timer), Iodine.cancel(timer)
+        Iodine.run_after(50) { Iodine.stop }
       end
-      Iodine.run_after(80) { Iodine.stop }
     RUBY
     expect(said).to eq(["tick 1", "tick 2", "tick 3", "true false", "end "])
   end
 
   it "is too late for one that runs for the last time, or did" do
     said = run_timers(<<~RUBY)
-      once = Iodine.run_after(1) { say "once", Iodine.cancel(once) }
-      twice = Iodine.run_every(1, 2) { say "twice" }
-      Iodine.run_after(60) { say Iodine.cancel(once), Iodine.cancel(twice); Iodine.stop }
+      once = twice = nil
+      left = 3
+      ran = -> { Iodine.run_after(20) { say Iodine.cancel(once), Iodine.cancel(twice); Iodine.stop } if (left -= 1).zero? }
+      once = Iodine.run_after(1) { say "once", Iodine.cancel(once); ran.call }
+      twice = Iodine.run_every(1, 2) { say "twice"; ran.call }
     RUBY
     expect(said.tally).to eq("once false" => 1, "twice" => 2, "false false" => 1, "end " => 1)
   end
@@ -74,9 +78,9 @@ RSpec.describe "Iodine.cancel" do
       block = proc { say "never" }
       3.times { Iodine.run_after(1, &block) }
       Iodine.run_every(1, &block)
-      Iodine.run_every(1, 3) { say "other" }
+      left = 3
+      Iodine.run_every(1, 3) { say "other"; Iodine.run_after(50) { Iodine.stop } if (left -= 1).zero? }
       say Iodine.cancel(block), Iodine.cancel(proc { }), Iodine.cancel(block)
-      Iodine.run_after(50) { Iodine.stop }
     RUBY
     expect(said.tally).to eq("true false false" => 1, "other" => 3, "end " => 1)
   end

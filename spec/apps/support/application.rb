@@ -58,7 +58,7 @@ module Application
       # Where `bundle install` puts commands is not for specs to write to.
       env = { "BUNDLE_GEMFILE" => File.join(@folder, "Gemfile"), "PATH" => "#{ServerProcess::ROOT}/exe:#{ENV.fetch("PATH")}", **env }
       @server = CommandProcess.new(RbConfig.ruby, "-S", *words, chdir: @folder, env: env)
-      @server.wait_for_log(/\* Press \^C/, seconds: 30)
+      @server.wait_for_log(/\* Press \^C/, seconds: 60)
     rescue RuntimeError
       # Above all when a gem is missing.
       warn "--- log of #{words.join(" ")}:\n#{@server&.log}"
