@@ -14,6 +14,8 @@ use std::sync::Arc;
 
 /// Connections that may wait to be accepted; the kernel lowers it to its own maximum.
 pub(crate) const BACKLOG: i32 = 4096;
+/// Ports that are tried for a name with several addresses when any port will do.
+const PORT_CHOICES: u32 = 16;
 
 /// Where to listen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -146,12 +148,27 @@ fn bind_tcp(host: Option<&str>, port: u16) -> io::Result<Vec<Bound>> {
             .or_else(|_| bind_address((Ipv4Addr::UNSPECIFIED, port).into()))
             .map(|bound| vec![bound]);
     };
-    let mut bound: Vec<Bound> = Vec::new();
-    let mut failure = None;
     let mut addresses: Vec<SocketAddr> = (host, port).to_socket_addrs()?.collect();
     addresses.dedup();
-    for mut address in addresses {
-        // All addresses of a name share the port that the first one was given.
+    if port == 0 { on_any_port(|| bind_all(&addresses)) } else { bind_all(&addresses) }
+}
+
+/// Tries again where the port that the system chose for the first address of a name is taken on another one.
+fn on_any_port<T>(mut bind: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    for _ in 1..PORT_CHOICES {
+        match bind() {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+            outcome => return outcome,
+        }
+    }
+    bind()
+}
+
+/// One socket for each address of a name; all share the port that the first one is given.
+fn bind_all(addresses: &[SocketAddr]) -> io::Result<Vec<Bound>> {
+    let mut bound: Vec<Bound> = Vec::new();
+    let mut failure = None;
+    for mut address in addresses.iter().copied() {
         if let Some((_, Address::Tcp(first), _)) = bound.first() {
             address.set_port(first.port());
         }
@@ -253,6 +270,28 @@ mod tests {
         let listeners = tcp(Some("localhost"), 0).unwrap();
         let first = port(&listeners[0]);
         assert!(listeners.iter().all(|listener| port(listener) == first));
+    }
+
+    #[test]
+    fn a_port_that_is_taken_on_another_address_is_not_the_last_word() {
+        let taken = || io::Error::from(io::ErrorKind::AddrInUse);
+        let mut answers = vec![Ok(7), Err(taken()), Err(taken())];
+        assert_eq!(on_any_port(|| answers.pop().unwrap()).unwrap(), 7);
+        let mut tries = 0;
+        let outcome = on_any_port(|| {
+            tries += 1;
+            Err::<(), _>(taken())
+        });
+        assert_eq!((outcome.unwrap_err().kind(), tries), (io::ErrorKind::AddrInUse, PORT_CHOICES));
+        // The same address twice: whatever the port, it is taken the second time.
+        let twice = [SocketAddr::from((Ipv4Addr::LOCALHOST, 0)); 2];
+        assert_eq!(bind_all(&twice).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        let other = io::Error::from(io::ErrorKind::PermissionDenied);
+        let mut answers = vec![Ok(7), Err(other)];
+        assert_eq!(
+            on_any_port(|| answers.pop().unwrap()).unwrap_err().kind(),
+            io::ErrorKind::PermissionDenied
+        );
     }
 
     #[test]
