@@ -2,7 +2,7 @@
 
 # Clients that nobody here wrote: curl, Net::HTTP and wrk agree with what the other specs say.
 
-require "digest"
+require "digest/sha2"
 require "net/http"
 require "open3"
 require "tmpdir"
@@ -25,7 +25,7 @@ RSpec.describe "other people's clients" do
     @bytes = Random.new(1).bytes(2_000_000)
     File.binwrite(File.join(@folder, "file.bin"), @bytes)
     @server_options = "public: #{@folder.inspect}, max_body: 4"
-    @shared_server = serve(app, threads: 4, before: "require 'digest'", options: @server_options)
+    @shared_server = serve(app, threads: 4, before: "require 'digest/sha2'", options: @server_options)
     @servers = nil
   end
 
