@@ -22,7 +22,8 @@ fn after(time: Duration) -> Command {
 /// What fired: the timer's root, whether for the last time, and when.
 type Fired = (u32, bool, Instant);
 
-/// A server whose timers report, and take `busy` to run.
+/// A server whose timers report, and take `busy` to run. Times are counted from before it is made: a timer that comes in the
+/// middle of a turn counts from the turn's beginning.
 fn with_timers(busy: Duration) -> (Server, mpsc::Receiver<Fired>) {
     let (sender, fired) = mpsc::channel();
     let at_work = AtomicBool::new(false);
@@ -45,9 +46,9 @@ fn with_timers(busy: Duration) -> (Server, mpsc::Receiver<Fired>) {
 
 #[test]
 fn a_timer_runs_as_often_as_it_should() {
+    let begun = Instant::now();
     let (server, fired) = with_timers(Duration::ZERO);
     let every = Duration::from_millis(15);
-    let begun = Instant::now();
     server.handle.send(Command::AddTimer(Timer { root: 7, every, times: Some(3) }));
     for round in 1..=3 {
         let (root, last, at) = fired.recv_timeout(PATIENCE).unwrap();
@@ -64,9 +65,9 @@ fn a_timer_runs_as_often_as_it_should() {
 fn a_timer_keeps_its_rate_though_its_block_takes_time() {
     let every = Duration::from_millis(20);
     // A busy machine may spoil one round, but not each of these.
-    let in_time = (0..5).any(|_| {
-        let (server, fired) = with_timers(every * 3 / 4);
+    let in_time = (0..20).any(|_| {
         let begun = Instant::now();
+        let (server, fired) = with_timers(every * 3 / 4);
         server.handle.send(Command::AddTimer(Timer { root: 7, every, times: None }));
         let tenth = fired.iter().nth(9).unwrap().2 - begun;
         assert!(tenth >= every * 10, "{tenth:?}");
@@ -78,9 +79,9 @@ fn a_timer_keeps_its_rate_though_its_block_takes_time() {
 
 #[test]
 fn a_timer_with_a_slow_block_leaves_rounds_out_and_never_overlaps() {
+    let begun = Instant::now();
     let (server, fired) = with_timers(Duration::from_millis(25));
     let every = Duration::from_millis(10);
-    let begun = Instant::now();
     server.handle.send(Command::AddTimer(Timer { root: 7, every, times: Some(5) }));
     let rounds: Vec<Fired> = (0..5).map(|_| fired.recv_timeout(PATIENCE).unwrap()).collect();
     let last = rounds[4].2 - begun;
@@ -116,10 +117,19 @@ fn a_timer_that_is_cancelled_gives_back_its_block_and_does_not_fire_again() {
     assert!(matches!(next(), Job::Forget(8)));
     // Unknown ones do no harm, nor does the time of one that was cancelled.
     send(Command::CancelTimer(9));
-    send(Command::AddTimer(Timer { root: 8, every: Duration::from_millis(30), times: Some(1) }));
-    send(Command::CancelTimer(8));
+    loop {
+        let (begun, every) = (Instant::now(), Duration::from_millis(30));
+        send(Command::AddTimer(Timer { root: 8, every, times: Some(1) }));
+        send(Command::CancelTimer(8));
+        let in_time = begun.elapsed() < every;
+        match next() {
+            Job::Forget(8) => break,
+            // It was cancelled too late.
+            Job::Timer { root: 8, last: true, .. } if !in_time => {}
+            other => panic!("{other:?}"),
+        }
+    }
     send(Command::AddTimer(Timer { root: 8, every: Duration::from_millis(60), times: Some(1) }));
-    assert!(matches!(next(), Job::Forget(8)));
     assert!(matches!(next(), Job::Timer { root: 8, last: true, .. }));
     assert!(jobs.try_recv().is_err());
 }
@@ -151,13 +161,19 @@ fn idleness_is_told_once_each_time_that_it_is_asked_for() {
         assert!(matches!(job, Job::Idle));
         sender.send(Instant::now()).unwrap();
     });
+    let quiet = Duration::from_millis(20);
+    let mut begun = Instant::now();
     let server = setup.serve(|_| "x");
     let mut client = server.connect();
     for _ in 0..2 {
         server.handle.send(Command::WantIdle);
         assert_eq!(client.get("/").text(), "x");
         let answered = Instant::now();
-        assert!(idle.recv_timeout(PATIENCE).unwrap() >= answered);
+        let told = idle.recv_timeout(PATIENCE).unwrap();
+        assert!(told - begun >= quiet, "after {:?}", told - begun);
+        // Unless it was quiet between the two.
+        assert!(told >= answered || answered - begun >= quiet);
+        begun = Instant::now();
     }
     assert_eq!(client.get("/").text(), "x");
     assert!(idle.recv_timeout(Duration::from_millis(100)).is_err());
@@ -182,8 +198,8 @@ fn an_idle_reactor_sleeps() {
         server.sleeps() == before
     };
     let server = servers.pop().unwrap();
-    assert!((0..10).any(|_| quiet(&server)), "it never sleeps for long");
-    assert!(quiet(&server), "it slept, and woke again without a cause");
+    // Again: one that slept must not wake without a cause. A busy machine may keep a thread from its sleep meanwhile.
+    assert!((0..10).any(|_| quiet(&server) && quiet(&server)), "it never sleeps for long");
 }
 
 // --- links ---------------------------------------------------------------------------------------------------------
@@ -235,18 +251,25 @@ fn a_server_without_connections_is_drained_at_once() {
 /// In a rush the server does not see a connection before its first bytes.
 #[test]
 fn who_has_connected_in_a_rush_has_a_last_chance_too() {
-    let server = serve(|asked: Asked| asked.path);
-    let _rush: Vec<_> = (0..100).map(|_| server.connect()).collect();
-    // Whoever connected before this one has been accepted when it is answered.
-    let mut used = server.connect();
-    assert_eq!(used.get("/1").text(), "/1");
-    // Long enough to have no last chance any more, so that its end tells of the beginning of ours.
-    std::thread::sleep(Duration::from_millis(300));
-    let mut unseen = server.connect();
-    server.handle.send(after(PATIENCE * 10));
-    used.expect_end();
-    assert_eq!(unseen.get("/2").text(), "/2");
-    assert_eq!(server.notice(), Notice::Drained);
+    let last_chance = Duration::from_millis(250);
+    loop {
+        let server = serve(|asked: Asked| asked.path);
+        let _rush: Vec<_> = (0..100).map(|_| server.connect()).collect();
+        // Whoever connected before this one has been accepted when it is answered.
+        let mut used = server.connect();
+        assert_eq!(used.get("/1").text(), "/1");
+        // Long enough to have no last chance any more, so that its end tells of the beginning of ours.
+        std::thread::sleep(last_chance * 6 / 5);
+        let mut unseen = server.connect();
+        let until = Instant::now() + last_chance;
+        server.handle.send(after(PATIENCE * 10));
+        used.expect_end();
+        // The machine may let it pass.
+        if unseen.send_by(get("/2"), until) {
+            assert_eq!(unseen.answer().text(), "/2");
+            return assert_eq!(server.notice(), Notice::Drained);
+        }
+    }
 }
 
 #[test]
@@ -450,28 +473,40 @@ fn shares(clients: &mut [support::Client], count: usize) -> Vec<usize> {
     shares
 }
 
+/// Expects two workers to share 64 connections. Who has too many takes another one only after the other left it for two
+/// milliseconds, so that a busy machine may spoil a round, but not a quick one, nor each of these.
+fn expect_fair_shares(connect: impl Fn(&Server) -> Vec<support::Client>) {
+    let fair = (0..20).any(|_| {
+        let servers = workers(2);
+        let begun = Instant::now();
+        let shares = shares(&mut connect(&servers[0]), 2);
+        let fair = shares.iter().all(|share| *share >= 24);
+        assert!(fair || begun.elapsed() >= Duration::from_millis(30), "{shares:?}");
+        fair
+    });
+    assert!(fair);
+}
+
 #[test]
 fn connections_that_come_at_once_are_shared() {
-    let servers = workers(2);
-    let address = servers[0].address();
-    // The kernel accepts them all before either worker is awake.
-    let streams: Vec<_> = (0..64).map(|_| TcpStream::connect(address).unwrap()).collect();
-    let mut clients: Vec<_> = streams.into_iter().map(support::Client::of).collect();
-    let shares = shares(&mut clients, 2);
-    assert!(shares.iter().all(|share| *share >= 24), "{shares:?}");
+    expect_fair_shares(|server| {
+        let address = server.address();
+        // The kernel accepts them all before either worker is awake.
+        let streams: Vec<_> = (0..64).map(|_| TcpStream::connect(address).unwrap()).collect();
+        streams.into_iter().map(support::Client::of).collect()
+    });
 }
 
 #[test]
 fn connections_that_come_one_by_one_are_shared() {
-    let servers = workers(2);
-    let mut clients = Vec::new();
-    for _ in 0..64 {
-        let mut client = servers[0].connect();
-        client.get("/");
-        clients.push(client);
-    }
-    let shares = shares(&mut clients, 2);
-    assert!(shares.iter().all(|share| *share >= 24), "{shares:?}");
+    expect_fair_shares(|server| {
+        let asked = || {
+            let mut client = server.connect();
+            client.get("/");
+            client
+        };
+        (0..64).map(|_| asked()).collect()
+    });
 }
 
 #[test]

@@ -2,11 +2,14 @@
 
 mod support;
 
+use iodine_core::HttpConfig;
+use iodine_core::command::Command;
+use iodine_core::listener::Address;
 use iodine_core::overload::refusal;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
-use support::{Asked, Client, Server, Setup, answer, gate, get, wait_until};
+use support::{Asked, Client, Server, Setup, answer, gate, get, local_listener, wait_until};
 
 /// A server without app threads and with so many jobs waiting.
 fn crowded(most: usize, waiting: usize) -> (Server, Vec<Client>) {
@@ -126,7 +129,7 @@ fn a_client_that_asks_for_leave_to_send_is_refused_before_it_does() {
 #[test]
 fn a_request_that_has_waited_too_long_is_not_run() {
     let (open, wait) = gate();
-    let limit = Duration::from_millis(500);
+    let limit = Duration::from_millis(200);
     let runs = Arc::new(AtomicUsize::new(0));
     let counted = runs.clone();
     let setup = Setup::new().threads(1).http(|http| http.queue_timeout = Some(limit));
@@ -137,7 +140,11 @@ fn a_request_that_has_waited_too_long_is_not_run() {
         }
         asked.path
     });
-    let mut first = server.connect();
+    // By a door at which nobody waits for too long.
+    let door = local_listener(&HttpConfig::default());
+    let Address::Tcp(address) = *door.address() else { panic!("not TCP") };
+    server.handle.send(Command::Listen(door));
+    let mut first = Client::tcp(address);
     first.send(get("/gate"));
     wait_until("the first", || (runs.load(Relaxed) == 1).then_some(()));
     let mut late = server.connect();

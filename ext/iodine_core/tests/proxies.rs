@@ -112,8 +112,7 @@ fn a_header_has_as_long_as_a_head() {
     slow.expect_cut();
     assert!(begun.elapsed() >= SHORT && begun.elapsed() < LONG);
     // Behind it the connection is an idle one.
-    let mut idle = server.connect();
-    idle.send(LINE);
+    let mut idle = server.connect_and_send(LINE, SHORT);
     idle.expect_silence(SHORT * 3);
     assert_eq!(idle.get("/").text(), "192.0.2.1 /");
 }

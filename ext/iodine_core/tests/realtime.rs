@@ -11,7 +11,8 @@ use iodine_core::realtime::{
     Event, Handler, Payload, Protocol, SlowConsumer, Upgrade, Wants, Writer, Written,
 };
 use iodine_core::{BindSpec, ConnHandle, HttpConfig, Job, Listener, Notice, Service};
-use std::net::TcpListener;
+use socket2::{Domain, Socket, Type};
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use support::{Client, PATIENCE, Server, Setup, get, wait_until};
@@ -175,10 +176,14 @@ fn a_missing_pong_ends_it() {
     let mut server = server(RealtimeConfig::default());
     let soon = Upgrade { timeout: Duration::from_millis(60), ..upgrade(Protocol::WebSocket) };
     let (mut client, conn) = switched(&mut server, soon, b"");
-    assert_eq!(events(&conn), ["open"]);
+    let mut told = events(&conn);
     assert_eq!(client.exactly(2), b"\x89\x00");
     client.expect_cut();
-    assert_eq!(next_events(&mut server, &conn), ["closed"]);
+    // A busy machine may tell of both at once.
+    if told.len() < 2 {
+        told.extend(next_events(&mut server, &conn));
+    }
+    assert_eq!(told, ["open", "closed"]);
 }
 
 #[test]
@@ -336,10 +341,10 @@ fn outgoing(targets: Vec<Target>) -> Outgoing {
 #[test]
 fn the_next_address_is_tried_and_a_failure_told_by_the_end_alone() {
     let mut server = server(RealtimeConfig::default());
-    let refusing = {
-        let gone = TcpListener::bind("127.0.0.1:0").unwrap();
-        Target::Tcp(gone.local_addr().unwrap())
-    };
+    // Nobody listens, and nobody else is given the port.
+    let held = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    held.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    let refusing = Target::Tcp(held.local_addr().unwrap().as_socket().unwrap());
     let listening = TcpListener::bind("127.0.0.1:0").unwrap();
     let open = Target::Tcp(listening.local_addr().unwrap());
     server.handle.send(Command::Connect(Box::new(outgoing(vec![refusing.clone(), open]))));

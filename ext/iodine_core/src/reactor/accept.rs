@@ -289,9 +289,11 @@ mod tests {
         let due = reactor.now + DEFER_FOR;
         assert_eq!(reactor.deadlines.next(), Some(due));
 
+        let begun = Instant::now();
         let mut silent = connect(address, 1);
         reactor.accept(0);
-        assert_eq!(reactor.conns.len(), RUSH as usize);
+        // The system waits no longer, should this have taken so long.
+        assert!(reactor.conns.len() == RUSH as usize || begun.elapsed() >= DEFER_FOR);
         silent[0].write_all(b"GET").unwrap();
         accept_to(&mut reactor, RUSH as usize + 1);
 

@@ -95,6 +95,16 @@ impl Client {
         }
     }
 
+    /// Whether it is sent in time, so that the server has to heed it. Otherwise it may have closed by then.
+    pub fn send_by(&mut self, bytes: impl AsRef<[u8]>, until: Instant) -> bool {
+        let sent = self.try_send(bytes);
+        let in_time = Instant::now() < until;
+        if in_time {
+            sent.unwrap();
+        }
+        in_time
+    }
+
     /// Says that nothing more will be sent.
     pub fn finish(&mut self) {
         match &self.socket {
@@ -120,12 +130,20 @@ impl Client {
             return Ok(self.received.drain(..count).collect());
         }
         let mut bytes = vec![0; most];
-        let count = match &mut self.socket {
-            Socket::Tcp(stream) => stream.read(&mut bytes),
-            Socket::Unix(stream) => stream.read(&mut bytes),
-        }?;
-        bytes.truncate(count);
-        Ok(bytes)
+        loop {
+            let outcome = match &mut self.socket {
+                Socket::Tcp(stream) => stream.read(&mut bytes),
+                Socket::Unix(stream) => stream.read(&mut bytes),
+            };
+            match outcome {
+                // The process was stopped meanwhile.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                outcome => {
+                    bytes.truncate(outcome?);
+                    return Ok(bytes);
+                }
+            }
+        }
     }
 
     /// Puts back what was read too early.

@@ -31,7 +31,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// Far longer than anything here takes, even on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A request as the application of a test sees it.
 pub struct Asked {
@@ -218,6 +218,17 @@ impl Server {
         match self.listener.address() {
             Address::Tcp(address) => Client::tcp(*address),
             Address::Unix(path) => Client::unix(path),
+        }
+    }
+
+    /// A connection that has said this within `time`, though the machine may stand still.
+    pub fn connect_and_send(&self, bytes: impl AsRef<[u8]>, time: Duration) -> Client {
+        loop {
+            let until = Instant::now() + time;
+            let mut client = self.connect();
+            if client.send_by(&bytes, until) {
+                return client;
+            }
         }
     }
 
