@@ -8,13 +8,14 @@ require_relative "measurements/instructions"
 require_relative "measurements/memory"
 require_relative "measurements/spread"
 require_relative "measurements/syscalls"
+require_relative "measurements/tracepoints"
 require_relative "report"
 
 module Bench
   class Measurement
     KINDS = {
       load: Load, echo: Echo, broadcast: Broadcast, idle: Idle, instructions: Instructions, memory: Memory,
-      spread: Spread, syscalls: Syscalls
+      spread: Spread, syscalls: Syscalls, tracepoints: Tracepoints
     }.freeze
   end
 

@@ -46,9 +46,10 @@ module Bench
 
     workload("spread", :checks, :spread, "pid.ru", "2x2", "how 64 keep-alive connections spread over two workers",
              [Goal.at_most(:burst, 40, "burst ?"), Goal.at_most(:one_by_one, 40, "one by one ?")]),
-    *%w[1x1 1x4].map do |shape|
-      workload("syscalls-#{shape}", :checks, :syscalls, "hello.ru", shape, "system calls per hello (strace -c -f)",
-               [Goal.at_most(:reads, 1.05, "reads ?"), Goal.at_most(:writes, 1.05, "writes ?"), Goal.at_most(:others, 0.1, "others ?")], **HELLO)
+    *%w[1x1 1x4].flat_map do |shape|
+      goals = [Goal.at_most(:reads, 1.05, "reads ?"), Goal.at_most(:writes, 1.05, "writes ?"), Goal.at_most(:others, 0.1, "others ?")]
+      [workload("syscalls-#{shape}", :checks, :syscalls, "hello.ru", shape, "system calls per hello (strace -c -f)", goals, **HELLO),
+       workload("calls-#{shape}", :checks, :tracepoints, "hello.ru", shape, "system calls per hello, at full speed (perf stat)", goals, **HELLO)]
     end,
     workload("memory-hello", :checks, :memory, "hello.ru", "1x4", "memory after 200,000 requests",
              [Goal.at_most(:growth, 5, "growth ? %"), Goal.at_most(:files, 0, "temp files ?")], warm: 20_000, requests: 200_000, **HELLO),

@@ -5,11 +5,10 @@ module Bench
   # out what opening and closing the connections costs. A traced server is some ten times slower at its system calls,
   # so more requests wait for it than usual: servers that work in batches look a little better than they are.
   class Syscalls < Measurement
-    FEW = 2_000
-    MANY = 22_000
+    LOADS = [2_000, 22_000].freeze
     SECONDS = 60
     READS = %w[read readv pread64 preadv recvfrom recvmsg recvmmsg].freeze
-    WRITES = %w[write writev pwrite64 pwritev sendto sendmsg sendmmsg sendfile].freeze
+    WRITES = %w[write writev pwrite64 pwritev sendto sendmsg sendmmsg sendfile sendfile64].freeze
     # What is called less often than this goes unnamed.
     NOTABLE = 0.01
 
@@ -25,15 +24,19 @@ module Bench
     private
 
     def measure
-      raise "strace is not installed" unless Machine.program("strace")
-
+      check_tools
       @settings.own_client.run(@server, @workload, 1)
-      few, many = [FEW, MANY].map { |requests| counted(requests) }
-      each = many.to_h { |name, calls| [name, (calls - few.fetch(name, 0)).fdiv(MANY - FEW)] }
+      loads = self.class::LOADS
+      few, many = loads.map { |requests| counted(requests) }
+      each = many.to_h { |name, calls| [name, (calls - few.fetch(name, 0)).fdiv(loads.last - loads.first)] }
       reads = each.values_at(*READS).compact.sum
       writes = each.values_at(*WRITES).compact.sum
       total = each.values.sum
       { reads: reads, writes: writes, others: total - reads - writes, total: total, names: named(each) }
+    end
+
+    def check_tools
+      raise "strace is not installed" unless Machine.program("strace")
     end
 
     def named(each)
@@ -43,7 +46,7 @@ module Bench
 
     # Calls by name while so many requests are served.
     def counted(requests)
-      file = @settings.scratch.file("strace.txt")
+      file = @settings.scratch.file("calls.txt")
       traced(file) do
         done = @settings.own_client.run(@server, @workload, SECONDS, requests: requests)[:count]
         raise "#{done} of #{requests} requests were answered in #{SECONDS} s" unless done == requests
@@ -61,9 +64,9 @@ module Bench
       detach(strace) if strace
     end
 
-    def detach(strace)
-      Process.kill(:INT, strace) unless Waiting.for_exit(strace, 0)
-      BoundedProcess.kill(strace) unless Waiting.for_exit(strace, 5)
+    def detach(tracer)
+      Process.kill(:INT, tracer) unless Waiting.for_exit(tracer, 0)
+      BoundedProcess.kill(tracer) unless Waiting.for_exit(tracer, 15)
     end
 
     # Lines of "% time, seconds, usecs/call, calls, (errors,) name".
