@@ -1,5 +1,7 @@
 # frozen_string_literal: true
 
+require "fileutils"
+require "io/wait"
 require_relative "syscalls"
 
 module Bench

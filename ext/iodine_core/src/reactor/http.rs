@@ -402,13 +402,19 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
-    /// A connection, and its client's end.
-    fn connected(reactor: &mut Reactor, service: Arc<Service>) -> (ConnId, UnixStream) {
-        let (ours, theirs) = UnixStream::pair().unwrap();
+    /// A reactor with a connection whose client has sent a request, and this behind it.
+    fn asked(service: &Arc<Service>, behind: &str) -> (Reactor, ConnId, UnixStream, Box<RequestJob>) {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
         ours.set_nonblocking(true).unwrap();
         theirs.set_nonblocking(true).unwrap();
         let (stream, peer) = (Stream::new(Fd::new(ours.into())), Peer::Unix(Arc::from("")));
-        (reactor.insert(stream, peer, service, None).unwrap(), theirs)
+        let mut reactor = Reactor::new(ReactorConfig::default()).unwrap();
+        let id = reactor.insert(stream, peer, service.clone(), None).unwrap();
+        theirs.write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+        theirs.write_all(behind.as_bytes()).unwrap();
+        reactor.handle_readable(id);
+        let Some(Job::Request(request)) = reactor.jobs.pop() else { panic!("no request") };
+        (reactor, id, theirs, request)
     }
 
     /// The application upgrades a request without an `Upgrade` header, behind which its client has sent more. The reactor
@@ -431,11 +437,7 @@ mod tests {
             "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n",
             "no request\r\n\r\n",
         ] {
-            let mut reactor = Reactor::new(ReactorConfig::default()).unwrap();
-            let (id, mut theirs) = connected(&mut reactor, service.clone());
-            theirs.write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
-            reactor.handle_readable(id);
-            let Some(Job::Request(request)) = reactor.jobs.pop() else { panic!("no request") };
+            let (mut reactor, id, mut theirs, request) = asked(&service, "");
             let conn = request.conn.clone();
             let upgrade = Upgrade {
                 protocol: Protocol::Raw,
@@ -483,12 +485,7 @@ mod tests {
             "GET / HTTP/1.1\r\nHost: h\r\n\r\n",
             "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n",
         ] {
-            let mut reactor = Reactor::new(ReactorConfig::default()).unwrap();
-            let (id, mut theirs) = connected(&mut reactor, service.clone());
-            theirs.write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
-            theirs.write_all(behind.as_bytes()).unwrap();
-            reactor.handle_readable(id);
-            let Some(Job::Request(request)) = reactor.jobs.pop() else { panic!("no request") };
+            let (mut reactor, _, mut theirs, request) = asked(&service, behind);
             let conn = request.conn.clone();
             let mut text = Vec::new();
             let mut encoder = ResponseEncoder::new(&mut text, request.facts, 200);
